@@ -1,0 +1,22 @@
+"""The command's entry."""
+
+from __future__ import annotations
+
+import typer
+
+from cde_nets.cli import evaluate, train
+
+app = typer.Typer(
+    name="cde-nets",
+    help="Controlled ODEs with frozen polynomial fields: train the few numbers that steer them.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(train.app, name="train")
+app.command(name="evaluate")(evaluate.evaluate)
+
+
+def main() -> None:
+    """Run the command."""
+    app()

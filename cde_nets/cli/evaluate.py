@@ -1,0 +1,61 @@
+"""`cde-nets evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cde_nets.cli.console import emit, reported
+from cde_nets.cli.train import DataDir, Device, Json, Threads, load, parse_device
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="network.safetensors of a run.")],
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a trained network on the MNIST test images.
+
+    Example:
+      cde-nets evaluate runs/mnist-0-20260101-120000/network.safetensors
+    """
+    with reported():
+        import torch
+
+        from cde_nets.train import evaluate as evaluate_network
+        from cde_nets.train import load_network
+
+        place = parse_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        network, about = load_network(file)
+        data = load(data_dir, offline=False)
+        network.set_throw(False)
+        images, labels = torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels).long()
+        done = evaluate_network(network.to(place), images.to(place), labels.to(place))
+    result = {
+        "test_accuracy": done.accuracy,
+        "not_finite": done.not_finite,
+        "test_images": len(labels),
+        "trained_parameters": network.trained_numbers,
+        "frozen_parameters": network.frozen_numbers,
+        "seed": about["config"]["seed"],
+        "data": data.source,
+        "confusion": done.confusion.tolist(),
+    }
+
+    def show(console: Console) -> None:
+        console.print(network.describe(), markup=False, highlight=False, soft_wrap=True)
+        wrong = round((1 - done.accuracy) * len(labels))
+        console.print(
+            f"test accuracy {done.accuracy:.2%} ({wrong} mistakes in {len(labels):,} images, data: {data.source})"
+        )
+
+    emit(as_json, result, show)

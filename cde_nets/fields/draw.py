@@ -1,0 +1,55 @@
+"""Random numbers for frozen coefficients: the same on every device, machine and thread count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def generator(seed: int) -> np.random.Generator:
+    """A PCG64 stream of float64 draws on the CPU.
+
+    NumPy's stream and not torch's: torch picks a vectorised normal sampler by processor, so that its last bits may
+    differ between machines, and a frozen family is known by the digest of its bits.
+
+    Raises:
+        ValueError: the seed is not a non-negative integer.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"A seed is a non-negative integer; got {seed!r}.")
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def as_buffer(values: NDArray[np.float64], dtype: torch.dtype | None) -> Tensor:
+    """Round float64 draws once to the dtype asked for (torch's default dtype where None)."""
+    return torch.from_numpy(np.array(values, dtype=np.float64)).to(dtype or torch.get_default_dtype())
+
+
+def coefficients(value: Any, name: str, shape: tuple[int | None, ...]) -> Tensor:
+    """A user's coefficients as a detached floating tensor of the given shape (None: any length).
+
+    Raises:
+        ValueError: another shape, a dtype that is not floating, or a number that is not finite.
+    """
+    tensor = torch.as_tensor(value).detach().clone()
+    fits = tensor.ndim == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} must have shape ({wanted}); got {tuple(tensor.shape)}.")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} must be floating point; got {tensor.dtype}. Use .to(torch.float64), say.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} holds NaN or infinity; frozen coefficients must be finite.")
+    return tensor
+
+
+def double_factorial_moments(degree: int) -> NDArray[np.float64]:
+    """E[z^(2j)] = (2j - 1)!! of a standard normal z, for j = 0..degree, shape (degree + 1,)."""
+    odd = np.arange(1, 2 * degree, 2, dtype=np.float64)
+    return np.concatenate([[1.0], np.cumprod(odd)])

@@ -1,0 +1,152 @@
+"""All polynomial vector fields of degree <= k, with random coefficients: the family of the main theorem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cde_nets.fields import draw
+from cde_nets.fields.base import _at_least
+from cde_nets.fields.features import FeatureFields
+from theory import monomial_exponents
+
+if TYPE_CHECKING:
+    from theory import MonomialProgram
+
+CoefficientMap = Callable[[NDArray[Any]], Any]
+
+
+class PolynomialFields(FeatureFields):
+    """V_i^j(x) = sum_a c[i, j, a] x^a over all monomials a of degree <= k.
+
+    A field has D_k = dim * C(dim + degree, dim) coefficients (Cuchiero, Larsson and Teichmann, "Deep neural networks,
+    generic universal interpolation, and controlled ODEs"). Monomials stand in the order of
+    `theory.monomial_exponents(dim, degree)`.
+
+    Args:
+        coefficients: c, shape (count, dim, C(dim + degree, dim)), finite and floating.
+        degree: k >= 1.
+
+    Raises:
+        ValueError: degree 0, or coefficients of another shape, dtype or not finite.
+    """
+
+    def __init__(self, coefficients: Float[Tensor, "count dim monomials"], degree: int) -> None:
+        _at_least("degree", degree, 1)
+        c = draw.coefficients(coefficients, "coefficients", (None, None, None))
+        exponents = monomial_exponents(c.shape[1], degree)
+        c = draw.coefficients(c, f"coefficients of degree {degree}", (None, c.shape[1], len(exponents)))
+        super().__init__(c, degree)
+        self.exponents = exponents
+        # Each monomial of degree r >= 1 is one of degree r - 1 times one variable: features are built degree by degree.
+        for r, (parent, variable) in enumerate(_products(exponents), start=1):
+            self.register_buffer(f"_parent{r}", torch.from_numpy(parent), persistent=False)
+            self.register_buffer(f"_variable{r}", torch.from_numpy(variable), persistent=False)
+
+    @classmethod
+    def random(
+        cls,
+        dim: int,
+        count: int,
+        degree: int = 2,
+        *,
+        seed: int,
+        coefficient_map: CoefficientMap | None = None,
+        latent: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Draw the coefficients as Q(Z), Z standard normal, which is the theorem's setting.
+
+        Args:
+            dim: m.
+            count: d.
+            degree: k >= 1.
+            seed: of Z.
+            coefficient_map: Q, from an array of shape (latent,) to one of count * D_k numbers, shaped
+                (count, dim, monomials), (count, D_k) or flat. Default: the identity with every monomial scaled so that
+                V_i^j(x) has mean 0 and variance 1 over coefficients and x ~ N(0, I), in equal parts of the monomials.
+            latent: the dimension l of Z; needed with coefficient_map and only then.
+            dtype: of the coefficients; torch's default dtype where None. Draws are made in float64 and rounded once.
+
+        Raises:
+            ValueError: degree 0, a latent dimension without a map or the reverse, or a map of another size.
+        """
+        _at_least("dim", dim, 1)
+        _at_least("count", count, 1)
+        _at_least("degree", degree, 1)
+        if (coefficient_map is None) != (latent is None):
+            raise ValueError(
+                "coefficient_map and latent go together: Q maps a normal vector of dimension `latent` to the "
+                f"coefficients; got coefficient_map={coefficient_map!r}, latent={latent!r}."
+            )
+        exponents = monomial_exponents(dim, degree)
+        shape = (count, dim, len(exponents))
+        rng = draw.generator(seed)
+        if coefficient_map is None or latent is None:
+            # E[x^(2a)] is a product of double factorials; divided by it, every term has the same variance.
+            moments = draw.double_factorial_moments(degree)[exponents].prod(axis=1)
+            values = rng.standard_normal(shape) / np.sqrt(moments * len(exponents))
+        else:
+            values = np.asarray(coefficient_map(rng.standard_normal(_at_least("latent", latent, 1))), dtype=np.float64)
+            if values.size != count * dim * len(exponents):
+                raise ValueError(
+                    f"coefficient_map returned {values.size} numbers (shape {values.shape}); {count} fields of degree "
+                    f"{degree} on R^{dim} need {count} x {dim} x {len(exponents)} = {np.prod(shape)}."
+                )
+        return cls(draw.as_buffer(values.reshape(shape), dtype), degree)
+
+    def features(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch monomials"]:
+        """Every monomial of degree <= k at x, shape (batch, monomials)."""
+        return torch.cat(self._levels(x), dim=1)
+
+    def features_pullback(
+        self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch monomials"]
+    ) -> Float[Tensor, "batch dim"]:
+        """g^T D phi(x), by the features' recursion run backwards."""
+        levels = self._levels(x)
+        parts = list(g.split([level.shape[1] for level in levels], dim=1))
+        state = torch.zeros_like(x)
+        for r in range(self.degree, 0, -1):
+            parent, variable = self._tables(r)
+            state = state.index_add(1, variable, parts[r] * levels[r - 1][:, parent])
+            parts[r - 1] = parts[r - 1].index_add(1, parent, parts[r] * x[:, variable])
+        return state
+
+    def exact(self) -> MonomialProgram:
+        """The same fields with exact coefficients."""
+        from theory import MonomialProgram
+
+        c = self.coefficients.detach().cpu()
+        return MonomialProgram(self.exponents, c.numpy(), dtype=str(c.dtype).removeprefix("torch."))
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        levels = [torch.ones_like(x[:, :1])]
+        for r in range(1, self.degree + 1):
+            parent, variable = self._tables(r)
+            levels.append(levels[-1][:, parent] * x[:, variable])
+        return levels
+
+    def _tables(self, r: int) -> tuple[Tensor, Tensor]:
+        return self.get_buffer(f"_parent{r}"), self.get_buffer(f"_variable{r}")
+
+
+def _products(exponents: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For r = 1..k: of each monomial of degree r, the place of its parent within degree r - 1, and the variable."""
+    degrees = exponents.sum(axis=1)
+    tables = []
+    below = {exponents[0].tobytes(): 0}
+    for r in range(1, int(degrees.max()) + 1):
+        level = exponents[degrees == r]
+        variable = level.shape[1] - 1 - np.argmax(level[:, ::-1] > 0, axis=1)
+        smaller = level.copy()
+        smaller[np.arange(len(level)), variable] -= 1
+        parent = np.array([below[row.tobytes()] for row in smaller], dtype=np.int64)
+        tables.append((parent, variable.astype(np.int64)))
+        below = {row.tobytes(): place for place, row in enumerate(level)}
+    return tables

@@ -1,0 +1,60 @@
+"""Any family made tangent to spheres, so that its flow cannot blow up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cde_nets.fields.base import Control, Fields, Pullback
+
+if TYPE_CHECKING:
+    from theory import SphericalProgram
+
+
+class SphericalFields(Fields):
+    """P V_i with P(x) = I - x x^T / |x|^2, the projection on the sphere's tangent space at x.
+
+    |x| is constant along the flow in exact arithmetic; the fields are rational and undefined at the origin.
+
+    Args:
+        base: the family V_1, ..., V_d, dim >= 2.
+
+    Raises:
+        ValueError: dim 1, where the tangent space is a point and every projected field vanishes.
+    """
+
+    def __init__(self, base: Fields) -> None:
+        if base.dim < 2:
+            raise ValueError("SphericalFields needs dim >= 2: in dimension 1 every projected field vanishes.")
+        super().__init__(base.dim, base.count, base.degree)
+        self.base = base
+
+    def _velocity(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch dim"]:
+        return _project(x, self.base.velocity(x, u))
+
+    def _pullback(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Pullback:
+        v = self.base.velocity(x, u)
+        state, control = self.base.pullback(x, u, _project(x, w))
+        # What is left is the derivative of P itself: -<w, x>/|x|^2 (v - 2 c x) - c w with c = <x, v>/|x|^2.
+        square = x.square().sum(1, keepdim=True)
+        c = (x * v).sum(1, keepdim=True) / square
+        radial = (w * x).sum(1, keepdim=True) / square
+        return Pullback(state - radial * (v - 2 * c * x) - c * w, control)
+
+    def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
+        values = self.base.evaluate(x)
+        along = (values @ x[:, :, None]) / x.square().sum(1)[:, None, None]
+        return values - along * x[:, None, :]
+
+    def exact(self) -> SphericalProgram:
+        """The projected family in exact rational form."""
+        from theory import SphericalProgram
+
+        return SphericalProgram(self.base.exact())
+
+
+def _project(x: Tensor, v: Tensor) -> Tensor:
+    return torch.addcmul(v, x, (x * v).sum(1, keepdim=True) / x.square().sum(1, keepdim=True), value=-1)

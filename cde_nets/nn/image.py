@@ -1,0 +1,149 @@
+"""The network of the main experiment: convolutional fields on images, a few hundred trained numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, get_args
+
+import numpy as np
+from torch import nn
+
+from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.fields.base import Fields
+from cde_nets.fields.convolutional import ConvFields, Kernel
+from cde_nets.fields.spherical import SphericalFields
+from cde_nets.nn.flow import ControlledODE
+from cde_nets.nn.lift import ConvLift
+from cde_nets.nn.maps import AveragePool, Normalize, Shape
+from cde_nets.nn.network import Network, Stage
+from cde_nets.nn.readout import ChannelMeanReadout
+from cde_nets.solve.tableau import tableau
+
+
+@dataclass(frozen=True)
+class ImageNetworkConfig:
+    """Everything that fixes an image network but its trained numbers.
+
+    A frozen random lift with stride 2, then one stage for each entry of `intervals`: a flow on the sphere along
+    polynomial fields V_i(X) = K_i * phi(X), phi(r) = r + r^2/2 + .., and average pooling by 2 (not after the last).
+    The readout is one scale times the spatial means of the first `classes` channels. Trained numbers:
+    sum(intervals) * count + 1.
+
+    Attributes:
+        size: height and width of the images.
+        classes: of the labels.
+        channels: of every state, at least classes.
+        intervals: of the control, for each stage.
+        count: d, fields a family.
+        kernel: "row", "stencil" or "dense", see `ConvFields`.
+        kernel_size: of the fields, odd.
+        degree: of the fields.
+        orthogonal: orthonormal row kernels, see `ConvFields.random`.
+        tied: one family a stage, instead of one for each interval.
+        method: "euler" or "rk4"; anything above Euler is projected on tangent fields first.
+        control_scale: standard deviation of the controls before training.
+        readout_scale: the readout's scale before training.
+        seed: of everything that is drawn.
+
+    Raises:
+        ValueError: a number out of range or an unknown name, before anything is drawn.
+    """
+
+    size: int = 28
+    classes: int = 10
+    channels: int = 16
+    intervals: tuple[int, ...] = (2, 2, 2)
+    count: int = 124
+    kernel: Kernel = "row"
+    kernel_size: int = 3
+    degree: int = 2
+    orthogonal: bool = True
+    tied: bool = False
+    method: str = "euler"
+    control_scale: float = 0.1
+    readout_scale: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("size", "classes", "channels", "count", "kernel_size", "degree"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+        if not self.intervals or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.intervals):
+            raise ValueError(
+                f"intervals must be one or more integers of at least 1, one a stage; got {self.intervals!r}."
+            )
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}; got {self.kernel!r}.")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd; got {self.kernel_size}.")
+        if self.channels < self.classes:
+            raise ValueError(f"channels must be at least classes={self.classes}; got {self.channels}.")
+        if not (np.isfinite(self.control_scale) and self.control_scale >= 0 and np.isfinite(self.readout_scale)):
+            raise ValueError(
+                "control_scale must be finite and >= 0, readout_scale finite; got "
+                f"{self.control_scale}, {self.readout_scale}."
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be a non-negative integer; got {self.seed!r}.")
+        tableau(self.method)
+        smallest = (self.size + 1) // 2 >> len(self.intervals) - 1
+        if smallest < 1:
+            raise ValueError(f"{len(self.intervals)} stages halve images of size {self.size} to nothing; take fewer.")
+
+    @property
+    def trained_numbers(self) -> int:
+        """M d + 1."""
+        return sum(self.intervals) * self.count + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "intervals": list(self.intervals)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: an unknown name, or a value out of range.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"Unknown in a network's configuration: {', '.join(sorted(unknown))}.")
+        if "intervals" in values:
+            values = {**values, "intervals": tuple(values["intervals"])}
+        return cls(**values)
+
+
+def image_network(config: ImageNetworkConfig) -> Network:
+    """Draw the frozen part and the initial controls of the network that the configuration describes."""
+    seeds = iter(np.random.SeedSequence(config.seed).generate_state(1 + 2 * sum(config.intervals)).tolist())
+    lift = ConvLift(config.channels, size=config.size, seed=next(seeds))
+    shape: Shape = lift.shape
+    stages = []
+    for place, intervals in enumerate(config.intervals):
+        stages.append(_stage(config, shape, intervals, seeds, last=place == len(config.intervals) - 1))
+        if place < len(config.intervals) - 1:
+            shape = (shape[0], shape[1] // 2, shape[2] // 2)
+    return Network(lift, stages, ChannelMeanReadout(shape, config.classes, initial=config.readout_scale))
+
+
+def _stage(config: ImageNetworkConfig, shape: Shape, intervals: int, seeds: Iterator[int], *, last: bool) -> Stage:
+    def draw_fields() -> Fields:
+        drawn = ConvFields.random(
+            *shape,
+            config.count,
+            kernel=config.kernel,
+            kernel_size=config.kernel_size,
+            degree=config.degree,
+            form="shared",
+            orthogonal=config.orthogonal and config.kernel == "row",
+            seed=next(seeds),
+        )
+        return drawn if tableau(config.method).order == 1 else SphericalFields(drawn)
+
+    families = draw_fields() if config.tied else [draw_fields() for _ in range(intervals)]
+    control = PiecewiseConstantControl.random(intervals, config.count, scale=config.control_scale, seed=next(seeds))
+    flow = ControlledODE(families, control, config.method, manifold="sphere")
+    return Stage(flow, None if last else nn.Sequential(AveragePool(shape), Normalize()))

@@ -1,0 +1,106 @@
+"""Networks: a frozen lift, stages of a flow and a fixed map, a readout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cde_nets.nn.flow import ControlledODE
+from cde_nets.nn.readout import Readout
+
+
+class Stage(nn.Module):
+    """One flow and the fixed map after it.
+
+    Args:
+        flow: x -> X_1.
+        after: a map without trained numbers, such as pooling; None for none.
+    """
+
+    def __init__(self, flow: ControlledODE, after: nn.Module | None = None) -> None:
+        super().__init__()
+        if after is not None and any(True for _ in after.parameters()):
+            raise ValueError(f"The map after a flow is fixed; {type(after).__name__} has trained numbers.")
+        self.flow = flow
+        self.after = after if after is not None else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch after"]:
+        """Shape (batch, dim) to (batch, dimension after the fixed map)."""
+        out: Tensor = self.after(self.flow(x))
+        return out
+
+
+class Network(nn.Module):
+    """Lift, stages, readout.
+
+    Args:
+        lift: from the data to states, frozen; None where the data are states.
+        stages: in order, at least one.
+        readout: from the end (and the start) to the output.
+
+    Raises:
+        ValueError: no stage, or a lift with trained numbers.
+    """
+
+    def __init__(self, lift: nn.Module | None, stages: Iterable[Stage], readout: Readout) -> None:
+        super().__init__()
+        if lift is not None and any(True for _ in lift.parameters()):
+            raise ValueError(f"The lift is frozen; {type(lift).__name__} has trained numbers.")
+        self.lift = lift if lift is not None else nn.Identity()
+        self.stages = nn.ModuleList(stages)
+        self.readout = readout
+        if not len(self.stages):
+            raise ValueError("A network needs at least one stage.")
+
+    def forward(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
+        """What the readout makes of the last stage's end, shape (batch, outputs)."""
+        start = end = self.lift(data)
+        for stage in self.stages:
+            end = stage(end)
+        out: Tensor = self.readout(end, start)
+        return out
+
+    def flow_stages(self) -> list[Stage]:
+        """The stages, in order."""
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
+    def flows(self) -> list[ControlledODE]:
+        """The flows, in order."""
+        return [stage.flow for stage in self.flow_stages()]
+
+    def set_throw(self, throw: bool) -> None:
+        """Set every flow's `throw`."""
+        for flow in self.flows():
+            flow.throw = throw
+
+    @property
+    def trained_numbers(self) -> int:
+        """How many numbers train, the readout's included."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def frozen_numbers(self) -> int:
+        """How many frozen numbers the lift, the fields and the readout store."""
+        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
+
+    def frozen_digest(self) -> str:
+        """SHA-256 over the exact bytes of everything frozen, as hexadecimal text."""
+        seen = hashlib.sha256()
+        for name, value in sorted(self.named_buffers()):
+            seen.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            seen.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return seen.hexdigest()
+
+    def describe(self) -> str:
+        """Several lines: the lift, each stage, the readout, trained and frozen numbers."""
+        lines = [f"lift     {self.lift}"]
+        for number, stage in enumerate(self.flow_stages(), start=1):
+            lines.append(f"stage {number}  {stage.flow.describe()}")
+            lines.append(f"         then {' '.join(str(stage.after).split())}")
+        lines.append(f"readout  {self.readout}")
+        lines.append(f"trained numbers {self.trained_numbers:,}, frozen numbers {self.frozen_numbers:,}")
+        return "\n".join(lines)

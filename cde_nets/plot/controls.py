@@ -1,0 +1,67 @@
+"""Pictures of learned controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.plot.style import COLOURS, DIVERGING, axes, figure, styled
+
+
+def control_map(control: PiecewiseConstantControl, ax: Axes | None = None, *, limit: float | None = None) -> Axes:
+    """u_i(t) as colours: time across, the field's number down.
+
+    Args:
+        control: what to draw.
+        ax: where; a new figure's where None.
+        limit: the value of the deepest colours; the largest |u| where None.
+    """
+    with styled():
+        ax = axes(ax, 4.0, 5.0)
+        values = control.values.detach().cpu().T
+        bound = float(values.abs().max()) if limit is None else limit
+        image = ax.imshow(
+            values, aspect="auto", cmap=DIVERGING, vmin=-bound, vmax=bound, extent=(0, 1, control.count + 0.5, 0.5)
+        )
+        ax.grid(False)
+        ax.set(xlabel="t", ylabel="field i", xticks=[n / control.steps for n in range(control.steps + 1)])
+        whole = ax.get_figure()
+        assert whole is not None
+        whole.colorbar(image, ax=ax, label="$u_i(t)$")
+    return ax
+
+
+def control_curves(control: PiecewiseConstantControl, ax: Axes | None = None) -> Axes:
+    """Every u_i(t) as a staircase, the five of largest energy in colour with their numbers."""
+    with styled():
+        ax = axes(ax)
+        values = control.values.detach().cpu()
+        edges = [n / control.steps for n in range(control.steps + 1)]
+        strongest = values.square().sum(0).argsort(descending=True)[:5].tolist()
+        for i in range(control.count):
+            if i not in strongest:
+                ax.stairs(values[:, i], edges, baseline=None, color="#bbbbbb", linewidth=0.5, alpha=0.6)
+        for colour, i in zip(COLOURS, strongest, strict=False):
+            ax.stairs(values[:, i], edges, baseline=None, color=colour, linewidth=1.8, label=f"$u_{{{i + 1}}}$")
+        ax.legend(title="largest energy", ncols=2)
+        ax.set(xlabel="t", ylabel="$u_i(t)$", xlim=(0, 1))
+    return ax
+
+
+def controls(stages: Sequence[PiecewiseConstantControl]) -> Figure:
+    """Every stage's controls: as colours above, as curves below; one scale for all."""
+    with styled():
+        made = figure(3.2 * len(stages) + 0.8, 6.4)
+        grid = made.subplots(2, len(stages), squeeze=False, height_ratios=(2, 1))
+        limit = max(float(c.values.detach().abs().max()) for c in stages)
+        for number, control in enumerate(stages):
+            control_map(control, grid[0, number], limit=limit).set_title(f"stage {number + 1}")
+            control_curves(control, grid[1, number]).set_ylim(-1.05 * limit, 1.05 * limit)
+        total = sum(c.values.numel() for c in stages)
+        energy = sum(float(torch.mean(c.values.detach().square(), 0).sum()) for c in stages)
+        made.suptitle(f"{total} trained controls, energy $\\int |u|^2 dt$ = {energy:.3g} over all stages")
+    return made

@@ -1,0 +1,67 @@
+"""Pictures of a training run: its curves and its confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cde_nets.plot.style import COLOURS, axes, figure, styled
+
+
+def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -> Figure:
+    """Loss and accuracy against epochs, from the lines of metrics.jsonl.
+
+    Args:
+        rows: the lines; see `cde_nets.train.Trainer`.
+        chosen_epoch: marked by a line, where given.
+    """
+    with styled():
+        made = figure(8.0, 3.2)
+        left, right = made.subplots(1, 2)
+        epochs = [row["epoch"] for row in rows]
+        left.plot(epochs, [row["loss"] for row in rows], color=COLOURS[0], label="training loss")
+        left.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+        for colour, name, label in (
+            (COLOURS[0], "train_accuracy", "training, images moved"),
+            (COLOURS[5], "validation_accuracy", "validation"),
+        ):
+            right.plot(epochs, [100 * (1 - row[name]) for row in rows], color=colour, label=label)
+        right.set(xlabel="epoch", ylabel="error, %", yscale="log")
+        for ax in (left, right):
+            if chosen_epoch is not None:
+                ax.axvline(chosen_epoch, color="#777777", linestyle=":", label=f"chosen, epoch {chosen_epoch}")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
+            ax.legend()
+    return made
+
+
+def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
+    """Mistakes as colours, counts as numbers; the diagonal, which would drown them, is left white.
+
+    Args:
+        matrix: how often label r was answered c, shape (classes, classes).
+        ax: where; a new figure's where None.
+    """
+    matrix = np.asarray(matrix)
+    with styled():
+        ax = axes(ax, 5.0, 4.4)
+        mistakes = np.ma.masked_array(matrix, mask=np.eye(len(matrix), dtype=bool))
+        image = ax.imshow(mistakes, cmap="cividis_r")
+        largest = max(int(mistakes.max()), 1)
+        for (label, answer), count in np.ndenumerate(matrix):
+            dark = label != answer and count > 0.6 * largest
+            ax.text(answer, label, str(count), ha="center", va="center", color="white" if dark else "black", fontsize=7)
+        ax.grid(False)
+        ax.set(xlabel="answer", ylabel="label", xticks=range(len(matrix)), yticks=range(len(matrix)))
+        right, total = int(np.trace(matrix)), int(matrix.sum())
+        ax.set_title(f"{total - right:,} mistakes in {total:,} images")
+        whole = ax.get_figure()
+        assert whole is not None
+        whole.colorbar(image, ax=ax, label="mistakes")
+    return ax

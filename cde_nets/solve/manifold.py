@@ -1,0 +1,69 @@
+"""Manifolds a solution is put back on after every step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+State = Float[Tensor, "batch dim"]
+
+
+class Retraction(NamedTuple):
+    """A step's end on the manifold.
+
+    Attributes:
+        state: shape (batch, dim).
+        scale: what the pullback needs besides the states, shape (batch, 1), so that nothing is stepped again.
+    """
+
+    state: State
+    scale: Float[Tensor, "batch 1"]
+
+
+class Manifold(Protocol):
+    """A retraction: from the step's start x and its end z in R^m to the point of the manifold that stands for z."""
+
+    def retract(self, x: State, z: State) -> Retraction:
+        """The next state."""
+
+    def pullback(self, x: State, end: Retraction, p: State) -> tuple[State, State]:
+        """The cotangents of x and of z, given p, that of end.state."""
+
+
+class Sphere:
+    """The sphere about the origin through the step's start: y = z |x| / |z|."""
+
+    def retract(self, x: State, z: State) -> Retraction:
+        """z, scaled to the norm of x."""
+        scale = _norm(x) / _norm(z)
+        return Retraction(z * scale, scale)
+
+    def pullback(self, x: State, end: Retraction, p: State) -> tuple[State, State]:
+        """In closed form, with y parallel to z: to z goes |x|/|z| (p - <p, y> y/|y|^2), to x goes <p, y> x/|x|^2."""
+        y, scale = end
+        radial = (p * y).sum(1, keepdim=True) / _norm(y).square()
+        return x * radial, torch.addcmul(p, y, radial, value=-1) * scale
+
+
+MANIFOLDS: dict[str, Manifold] = {"sphere": Sphere()}
+
+
+def manifold(name: str | None) -> Manifold | None:
+    """The manifold of that name; None is all of R^m.
+
+    Raises:
+        ValueError: no manifold has that name.
+    """
+    if name is None:
+        return None
+    if name not in MANIFOLDS:
+        raise ValueError(f"Unknown manifold {name!r}; known are {', '.join(MANIFOLDS)}, or None for all of R^m.")
+    return MANIFOLDS[name]
+
+
+def _norm(x: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return norm

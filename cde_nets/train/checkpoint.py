@@ -1,0 +1,132 @@
+"""Checkpoints: trained numbers and what regenerates the rest, in one safetensors file of a few kB."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from cde_nets.atomic import write_atomically
+from cde_nets.nn.image import ImageNetworkConfig, image_network
+from cde_nets.nn.network import Network
+
+NETWORK = "cde-nets network 1"
+# A checkpoint is a few kB. A header that claims more than this is damaged, or is another file.
+_LARGEST = 64 * 1024**2
+
+
+def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors and a JSON description atomically, with a checksum over both.
+
+    Raises:
+        OSError: the file cannot be written; whatever was there before is untouched.
+    """
+    text = json.dumps(about, sort_keys=True)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"kind": kind, "about": text, "checksum": _checksum(kind, text, plain)}
+    write_atomically(path, save(plain, metadata))
+
+
+def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Nothing is unpickled.
+
+    Raises:
+        ValueError: no such file, another kind of file, or one that is damaged.
+    """
+    if not path.is_file():
+        raise ValueError(f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote.")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes; a checkpoint has a few thousand. It is another file."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged or is no safetensors file ({error}). Train again or use a copy."
+        ) from error
+    if metadata.get("kind") != kind:
+        found = metadata.get("kind", "no kind at all")
+        raise ValueError(f"{path} is not a checkpoint of the kind {kind!r}; it says {found!r}.")
+    if metadata.get("checksum") != _checksum(kind, metadata.get("about", ""), tensors):
+        raise ValueError(f"{path} is damaged: its contents do not match their checksum. Train again or use a copy.")
+    about: dict[str, Any] = json.loads(metadata["about"])
+    return tensors, about
+
+
+def save_network(path: Path, network: Network, config: ImageNetworkConfig, about: dict[str, Any] | None = None) -> None:
+    """Write a network's trained numbers, its configuration and the digest of its frozen part.
+
+    Args:
+        path: ends in .safetensors.
+        network: made by `image_network(config)`.
+        config: what draws the frozen part again.
+        about: anything else to keep with it, as JSON values.
+    """
+    description = {"config": config.to_dict(), "frozen_digest": network.frozen_digest(), **(about or {})}
+    save_tensors(path, NETWORK, dict(network.named_parameters()), description)
+
+
+def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
+    """The network of a checkpoint, and the description kept with it.
+
+    The frozen part is drawn again from the configuration and its digest compared with the stored one.
+
+    Raises:
+        ValueError: no such file, a damaged one, one of another kind or network, or a frozen part that comes out
+            different here.
+    """
+    path = Path(path)
+    tensors, about = load_tensors(path, NETWORK)
+    network = image_network(ImageNetworkConfig.from_dict(about["config"]))
+    copy_into(network, tensors, path)
+    check_digest(network, about["frozen_digest"], path)
+    return network, about
+
+
+def copy_into(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
+    """Set a network's trained numbers.
+
+    Raises:
+        ValueError: names, shapes or dtypes that are not the network's.
+    """
+    wanted = {name: (tuple(p.shape), p.dtype) for name, p in network.named_parameters()}
+    given = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    if wanted != given:
+        astray = sorted(set(wanted.items()) ^ set(given.items()), key=str)
+        raise ValueError(
+            f"{path} holds another network: it differs in {', '.join(str(name) for name, _ in astray[:4])}."
+        )
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(tensors[name])
+
+
+def check_digest(network: Network, digest: str, path: Path) -> None:
+    """Compare the frozen part with the one that was trained.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if network.frozen_digest() != digest:
+        raise ValueError(
+            f"The frozen fields drawn here differ from those {path} was trained with (digest "
+            f"{network.frozen_digest()[:12]} instead of {digest[:12]}): NumPy's or this package's version has changed "
+            "what a seed draws. Use the versions the checkpoint names, or train again."
+        )
+
+
+def _checksum(kind: str, about: str, tensors: dict[str, Tensor]) -> str:
+    seen = hashlib.sha256(json.dumps([kind, about]).encode())
+    for name, value in sorted(tensors.items()):
+        seen.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        seen.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return seen.hexdigest()

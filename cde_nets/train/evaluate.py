@@ -1,0 +1,56 @@
+"""Accuracy and confusion of a network on labelled images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from cde_nets.nn.network import Network
+from cde_nets.train.batches import as_intensity
+
+
+class Evaluation(NamedTuple):
+    """How a network did.
+
+    Attributes:
+        accuracy: right answers over all.
+        confusion: how often label r was answered c, shape (classes, classes).
+        not_finite: rows whose logits are not all finite; they count as wrong.
+    """
+
+    accuracy: float
+    confusion: Int[Tensor, "label answer"]
+    not_finite: int
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network,
+    images: UInt8[Tensor, "n height width"],
+    labels: Int[Tensor, "n"],
+    *,
+    batch_size: int = 1000,
+) -> Evaluation:
+    """Run the network over all images, `batch_size` at a time.
+
+    Raises:
+        ValueError: no images, or images and labels differ in number.
+    """
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(
+            f"Evaluation needs as many labels as images, at least one; got {len(labels)} and {len(images)}."
+        )
+    answers, finite = [], 0
+    for start in range(0, len(images), batch_size):
+        logits = network(as_intensity(images[start : start + batch_size]))
+        good = torch.isfinite(logits).all(1)
+        # An answer no label has: such a row is wrong whatever it is.
+        answers.append(torch.where(good, logits.argmax(1), -1))
+        finite += int(good.sum())
+    answer, classes = torch.cat(answers), logits.shape[1]
+    known = answer >= 0
+    confusion = torch.bincount(labels[known] * classes + answer[known], minlength=classes**2).reshape(classes, classes)
+    return Evaluation(float((answer == labels).double().mean()), confusion.cpu(), len(images) - finite)

@@ -1,0 +1,316 @@
+"""Training: epochs on the training images, choice on the validation images, one test evaluation at the end."""
+
+from __future__ import annotations
+
+import math
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cde_nets.data import MNIST, Dataset
+from cde_nets.errors import DivergedError
+from cde_nets.nn.image import ImageNetworkConfig, image_network
+from cde_nets.nn.network import Network
+from cde_nets.train.batches import Batches
+from cde_nets.train.checkpoint import check_digest, copy_into, load_tensors, save_network, save_tensors
+from cde_nets.train.config import TrainConfig
+from cde_nets.train.evaluate import Evaluation, evaluate
+from cde_nets.train.run import Run
+
+STATE = "cde-nets training state 1"
+_REPORT_EVERY = 10
+
+
+class Reporter(Protocol):
+    """Who is told how training goes."""
+
+    def batch(self, done: int, total: int, loss: float, accuracy: float) -> None:
+        """Steps done out of all, and this epoch's mean loss and accuracy on the training images so far."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """A line of metrics.jsonl."""
+
+
+class InterruptedTraining(Exception):  # noqa: N818 (no error: it was asked to stop)
+    """Training was asked to stop; its state is saved and `--resume` goes on from it."""
+
+
+@dataclass
+class _Progress:
+    """Where training stands, apart from tensors."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+
+
+@dataclass
+class Trainer:
+    """One training run.
+
+    Args:
+        run: its folder.
+        network_config: what is trained.
+        train_config: how.
+        data: MNIST, or images of the same form.
+        device: where.
+    """
+
+    run: Run
+    network_config: ImageNetworkConfig
+    train_config: TrainConfig
+    data: MNIST
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.network: Network = image_network(self.network_config).to(self.device)
+        # A diverged row shows in the loss, which is read now and then; reading after every flow would stall a GPU.
+        self.network.set_throw(False)
+        config = self.train_config
+        self._batches = Batches(*self._tensors(self.data.train), config.batch_size, config.shift, config.seed)
+        readout = list(self.network.readout.parameters())
+        controls = list(self.network.stages.parameters())
+        rates = [config.learning_rate, config.learning_rate * config.readout_rate]
+        groups = [{"params": group, "lr": rate} for group, rate in zip((controls, readout), rates, strict=True)]
+        self._optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, rates, total_steps=self.steps, pct_start=0.2, div_factor=10.0
+        )
+        self._progress = _Progress()
+        self._best: dict[str, Tensor] = self._parameters()
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.train_config.epochs * len(self._batches)
+
+    def start(self) -> None:
+        """Make the run's folder and write what fixes it.
+
+        Raises:
+            ValueError: the folder is not empty or cannot be made.
+        """
+        self.run.create()
+        self.run.write_json(
+            self.run.config,
+            {
+                "network": self.network_config.to_dict(),
+                "training": self.train_config.to_dict(),
+                "data": {"source": self.data.source, "complete": self.data.complete},
+                "frozen_digest": self.network.frozen_digest(),
+                "versions": versions(),
+            },
+        )
+        self._save()
+
+    def resume(self) -> None:
+        """Take up the state that the run's folder holds.
+
+        Raises:
+            ValueError: no state, a damaged one, or one of another configuration or data.
+        """
+        tensors, about = load_tensors(self.run.state, STATE)
+        here = self._identity()
+        for name, value in here.items():
+            if about.get(name) != value:
+                raise ValueError(
+                    f"{self.run.state} was trained with another {name}: {about.get(name)} there, {value} here. "
+                    "A run goes on only with what it began with."
+                )
+        check_digest(self.network, about["frozen_digest"], self.run.state)
+        self._progress = _Progress(**about["progress"])
+        copy_into(self.network, _under("network/", tensors), self.run.state)
+        self._best = _under("best/", tensors)
+        moments = _under("optimizer/", tensors)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            place, _, name = key.partition("/")
+            state.setdefault(int(place), {})[name] = value
+        self._optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
+        self._schedule.load_state_dict(about["schedule"])
+
+    def fit(self, reporter: Reporter) -> dict[str, Any]:
+        """Train to the end, evaluate on the test images once, and write the run's files.
+
+        Returns:
+            What result.json holds.
+
+        Raises:
+            InterruptedTraining: Ctrl-C or SIGTERM came; the state is saved.
+            DivergedError: the loss is not finite; the last epoch's state is kept.
+        """
+        rows = self.run.read_metrics(self._progress.epoch)
+        with _interruptions() as asked:
+            while self._progress.epoch < self.train_config.epochs:
+                self._epoch(reporter, asked)
+                rows.append(self._close_epoch())
+                self.run.write_metrics(rows)
+                self._save()
+                reporter.epoch(rows[-1])
+        return self._finish()
+
+    def _epoch(self, reporter: Reporter, asked: list[bool]) -> None:
+        progress, began = self._progress, time.perf_counter()
+        losses = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+
+        def settle() -> None:
+            nonlocal began
+            progress.loss += float(losses)
+            progress.correct += int(correct)
+            losses.zero_(), correct.zero_()
+            now = time.perf_counter()
+            progress.seconds, began = progress.seconds + now - began, now
+            if not math.isfinite(progress.loss):
+                raise DivergedError(
+                    f"The training loss is not finite in epoch {progress.epoch + 1}. Take a smaller --learning-rate; "
+                    f"{self.run.state} keeps the last finished epoch."
+                )
+
+        for images, labels in self._batches.epoch(progress.epoch, progress.batch):
+            logits = self.network(images)
+            loss = functional.cross_entropy(logits, labels)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.step()
+            losses += loss.detach()
+            correct += (logits.detach().argmax(1) == labels).sum()
+            progress.batch += 1
+            if progress.batch % _REPORT_EVERY == 0 or asked:
+                settle()
+                seen = progress.batch * self._batches.batch_size
+                done = progress.epoch * len(self._batches) + progress.batch
+                reporter.batch(done, self.steps, progress.loss / progress.batch, progress.correct / seen)
+            if asked:
+                self._save()
+                raise InterruptedTraining
+        settle()
+
+    def _close_epoch(self) -> dict[str, Any]:
+        progress, began = self._progress, time.perf_counter()
+        validation = evaluate(self.network, *self._tensors(self.data.validation))
+        if validation.accuracy > progress.best_accuracy:
+            progress.best_accuracy, progress.best_epoch = validation.accuracy, progress.epoch
+            self._best = self._parameters()
+        progress.seconds += time.perf_counter() - began
+        count = len(self._batches)
+        row = {
+            "epoch": progress.epoch + 1,
+            "steps": (progress.epoch + 1) * count,
+            "loss": progress.loss / count,
+            "train_accuracy": progress.correct / (count * self._batches.batch_size),
+            "validation_accuracy": validation.accuracy,
+            "validation_not_finite": validation.not_finite,
+            "learning_rate": float(self._schedule.get_last_lr()[0]),
+            "seconds": progress.seconds,
+        }
+        progress.epoch, progress.batch, progress.loss, progress.correct = progress.epoch + 1, 0, 0.0, 0
+        return row
+
+    def _finish(self) -> dict[str, Any]:
+        copy_into(self.network, self._best, self.run.state)
+        test = evaluate(self.network, *self._tensors(self.data.test))
+        result = self._result(test)
+        save_network(self.run.network, self.network, self.network_config, {"result": result, "versions": versions()})
+        self.run.write_json(self.run.result, {**result, "confusion": test.confusion.tolist()})
+        return result
+
+    def _result(self, test: Evaluation) -> dict[str, Any]:
+        return {
+            "trained_parameters": self.network.trained_numbers,
+            "frozen_parameters": self.network.frozen_numbers,
+            "validation_accuracy": self._progress.best_accuracy,
+            "test_accuracy": test.accuracy,
+            "chosen_epoch": self._progress.best_epoch + 1,
+            "epochs": self.train_config.epochs,
+            "seconds": self._progress.seconds,
+            "seed": self.network_config.seed,
+            "data": self.data.source,
+            "data_complete": self.data.complete,
+            "training_images": len(self.data.train.labels),
+            "validation_images": len(self.data.validation.labels),
+            "test_images": len(self.data.test.labels),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def _save(self) -> None:
+        tensors = {f"network/{name}": value for name, value in self._parameters().items()}
+        tensors |= {f"best/{name}": value for name, value in self._best.items()}
+        optimizer = self._optimizer.state_dict()
+        for place, moments in optimizer["state"].items():
+            tensors |= {f"optimizer/{place}/{name}": value for name, value in moments.items()}
+        about = {
+            **self._identity(),
+            "frozen_digest": self.network.frozen_digest(),
+            "progress": vars(self._progress),
+            "param_groups": optimizer["param_groups"],
+            "schedule": self._schedule.state_dict(),
+        }
+        save_tensors(self.run.state, STATE, tensors, about)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "network": self.network_config.to_dict(),
+            "training": self.train_config.to_dict(),
+            "training_images": len(self.data.train.labels),
+        }
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.network.named_parameters()}
+
+    def _tensors(self, part: Dataset) -> tuple[Tensor, Tensor]:
+        images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels.astype(np.int64))
+        return images.to(self.device), labels.to(self.device)
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("cde-nets", "torch", "numpy")}}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[bool]]:
+    """A list that is no longer empty once SIGINT or SIGTERM came; a second signal acts as it did before.
+
+    A signal must not strike inside an optimiser's step: the state saved then would be no state of any run.
+    """
+    asked: list[bool] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(True)
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+    except ValueError:
+        # Only the main thread may set handlers; elsewhere whoever runs the thread decides.
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
