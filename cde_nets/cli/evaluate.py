@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cde_nets.cli.console import emit, reported
-from cde_nets.cli.train import DataDir, Device, Json, Threads, load, parse_device
+from cde_nets.cli.train import DataDir, Device, Json, Threads, load, machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,9 +32,7 @@ def evaluate(
         from cde_nets.train import evaluate as evaluate_network
         from cde_nets.train import load_network
 
-        place = parse_device(device)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        place = machine(device, threads)
         network, about = load_network(file)
         data = load(data_dir, offline=False)
         network.set_throw(False)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cde_nets.cli.console import BAD_INPUT, FAILED, emit, errors, notify, reported
-from cde_nets.cli.progress import ProgressBar
+from cde_nets.cli.console import FAILED, emit, errors, notify, reported
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    import torch
     from rich.console import Console
 
     from cde_nets.data import MNIST
@@ -44,7 +42,9 @@ def mnist(
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/mnist-SEED-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of fields, controls, order and moves of the images.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of fields, controls, order and moves of the images. Default: 0.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the controls.")] = None,
@@ -68,29 +68,21 @@ def mnist(
       cde-nets train mnist --seed 1 --json
       cde-nets train mnist --resume runs/mnist-0-20260101-120000
     """
-    chosen = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "channels": channels,
-        "intervals": intervals,
-        "count": count,
-        "kernel": kernel,
-        "method": method,
-        "tied": tied or None,
-    }
-    options = {name: value for name, value in chosen.items() if value is not None}
-    if resume is not None and (options or out is not None or seed):
-        given = ", ".join(
-            f"--{name.replace('_', '-')}" for name in [*options, *(["out"] if out else []), *(["seed"] if seed else [])]
-        )
-        notify(f"error --resume takes everything from the run it goes on with; leave out {given}.")
-        raise typer.Exit(BAD_INPUT)
+    of_network = _given(channels=channels, intervals=intervals, count=count, kernel=kernel, method=method, tied=tied)
+    of_training = _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     with reported():
-        trainer = _prepare(data_dir, out, resume, seed, options, device, threads, offline)
+        from cde_nets.plot import run_pictures
+
+        if resume is not None:
+            _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
+        place = machine(device, threads)
+        if resume is not None:
+            trainer = _resumed(resume, data_dir, offline, place, threads)
+        else:
+            trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
         errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
         result = _fit(trainer)
-        pictures = _draw(trainer)
+        pictures = run_pictures(trainer.run, trainer.network, trainer.data.test)
     emit(
         as_json,
         {**result, "run": str(trainer.run.folder), "pictures": [str(p) for p in pictures]},
@@ -98,83 +90,81 @@ def mnist(
     )
 
 
-def _prepare(
-    data_dir: Path | None,
-    out: Path | None,
-    resume: Path | None,
-    seed: int,
-    options: dict[str, Any],
-    device: str,
-    threads: int | None,
-    offline: bool,
-) -> Trainer:
-    """Everything that can be refused is, before data are fetched and a folder is made."""
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    if options:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise ValueError(f"--resume takes everything from the run it goes on with; leave out {names}.")
+
+
+def machine(device: str, threads: int | None) -> torch.device:
+    """Set the threads and find the device.
+
+    Raises:
+        ValueError: no such device, or not on this machine.
+    """
     import torch
 
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return parse_device(device)
+
+
+def _started(
+    out: Path | None,
+    seed: int,
+    data_dir: Path | None,
+    offline: bool,
+    device: torch.device,
+    of_network: dict[str, Any],
+    of_training: dict[str, Any],
+) -> Trainer:
+    """Everything that can be refused is, before data are fetched and a folder is made."""
     from cde_nets.nn import ImageNetworkConfig
     from cde_nets.train import Run, TrainConfig, Trainer
 
-    place = parse_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    of_training: dict[str, Any] = {}
-    if resume is not None:
-        run = Run(resume)
-        config = run.read_config()
-        network, training = ImageNetworkConfig.from_dict(config["network"]), TrainConfig.from_dict(config["training"])
-    else:
-        run = Run(out if out is not None else Path("runs") / f"mnist-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-        if "intervals" in options:
-            options["intervals"] = parse_intervals(options["intervals"])
-        of_training = {name: options.pop(name) for name in ("epochs", "batch_size", "learning_rate") if name in options}
-        network, training = ImageNetworkConfig(seed=seed, **options), TrainConfig(seed=seed, **of_training)
+    run = Run(out if out is not None else Path("runs") / f"mnist-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run.check_unused()
+    if "intervals" in of_network:
+        of_network["intervals"] = parse_intervals(of_network["intervals"])
+    network, training = ImageNetworkConfig(seed=seed, **of_network), TrainConfig(seed=seed, **of_training)
     data = load(data_dir, offline)
-    if resume is None and "epochs" not in of_training and not data.complete:
+    if "epochs" not in of_training and not data.complete:
         training = replace(training, epochs=EPOCHS_OF_SUBSET)
         notify(f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}")
-    trainer = Trainer(run, network, training, data, place)
-    if resume is not None:
-        trainer.resume()
-    else:
-        trainer.start()
+    trainer = Trainer(run, network, training, data, device)
+    trainer.start()
+    return trainer
+
+
+def _resumed(folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None) -> Trainer:
+    import torch
+
+    from cde_nets.train import Run, Trainer
+
+    run = Run(folder)
+    network, training, threads_before = run.read_config()
+    if threads is None:
+        # Sums are split by thread: the numbers go on as they would have only with as many.
+        torch.set_num_threads(threads_before)
+    trainer = Trainer(run, network, training, load(data_dir, offline), device)
+    trainer.resume()
     return trainer
 
 
 def _fit(trainer: Trainer) -> dict[str, Any]:
-    from cde_nets.train import InterruptedTraining
+    from cde_nets.train import InterruptedTraining, ProgressBar
 
     try:
-        with ProgressBar(trainer.train_config.epochs) as bar:
+        with ProgressBar(trainer.train_config.epochs, errors) as bar:
             return trainer.fit(bar)
     except InterruptedTraining:
         notify(f"Stopped; nothing is lost. Go on with: cde-nets train mnist --resume {trainer.run.folder}")
         raise typer.Exit(FAILED) from None
-
-
-def _draw(trainer: Trainer) -> list[Path]:
-    import json
-
-    import torch
-
-    from cde_nets import plot
-    from cde_nets.controls import PiecewiseConstantControl
-    from cde_nets.train.batches import as_intensity
-
-    run, network, test = trainer.run, trainer.network.cpu(), trainer.data.test
-    result = json.loads(run.result.read_text())
-    first = [int((test.labels == digit).argmax()) for digit in range(10)]
-    images, labels = torch.from_numpy(test.images[first]), torch.from_numpy(test.labels[first]).long()
-    drawn: dict[str, Axes | Figure] = {
-        "controls.png": plot.controls(
-            [f.control for f in network.flows() if isinstance(f.control, PiecewiseConstantControl)]
-        ),
-        "curves.png": plot.curves(run.read_metrics(), result["chosen_epoch"]),
-        "confusion.png": plot.confusion(result["confusion"]),
-        "flow.png": plot.image_flow(network, as_intensity(images), labels),
-    }
-    for name, picture in drawn.items():
-        plot.save(picture, run.folder / name)
-    return [run.folder / name for name in drawn]
 
 
 def _table(console: Console, result: dict[str, Any], run: Run) -> None:
@@ -209,7 +199,7 @@ def load(data_dir: Path | None, offline: bool) -> MNIST:
     return data
 
 
-def parse_device(name: str) -> Any:
+def parse_device(name: str) -> torch.device:
     """A torch device that is here.
 
     Raises:

@@ -70,7 +70,11 @@ class ImageNetworkConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
-        if not self.intervals or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.intervals):
+        if (
+            not isinstance(self.intervals, tuple)
+            or not self.intervals
+            or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.intervals)
+        ):
             raise ValueError(
                 f"intervals must be one or more integers of at least 1, one a stage; got {self.intervals!r}."
             )
@@ -111,7 +115,7 @@ class ImageNetworkConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"Unknown in a network's configuration: {', '.join(sorted(unknown))}.")
-        if "intervals" in values:
+        if isinstance(values.get("intervals"), list):
             values = {**values, "intervals": tuple(values["intervals"])}
         return cls(**values)
 

@@ -97,10 +97,16 @@ class Network(nn.Module):
 
     def describe(self) -> str:
         """Several lines: the lift, each stage, the readout, trained and frozen numbers."""
-        lines = [f"lift     {self.lift}"]
+        lines = [f"lift     {_line(self.lift)}"]
         for number, stage in enumerate(self.flow_stages(), start=1):
             lines.append(f"stage {number}  {stage.flow.describe()}")
-            lines.append(f"         then {' '.join(str(stage.after).split())}")
-        lines.append(f"readout  {self.readout}")
+            lines.append(f"         then {_line(stage.after)}")
+        lines.append(f"readout  {_line(self.readout)}")
         lines.append(f"trained numbers {self.trained_numbers:,}, frozen numbers {self.frozen_numbers:,}")
         return "\n".join(lines)
+
+
+def _line(module: nn.Module) -> str:
+    if isinstance(module, nn.Sequential):
+        return ", ".join(_line(child) for child in module)
+    return f"{type(module).__name__}({module.extra_repr()})"

@@ -68,6 +68,10 @@ class ChannelMeanReadout(Readout):
         channels = self.shape[0]
         return self.scale * end.reshape(end.shape[0], -1, channels).mean(1)[:, : self.classes]
 
+    def extra_repr(self) -> str:
+        """Shown by print(readout)."""
+        return f"means of {self.classes} of {self.shape[0]} channels, one trained scale"
+
 
 class AnchorReadout(Readout):
     """Logit c is one trained scale times <X_1, a_c> / sqrt(dim), a_c frozen orthonormal anchors.
@@ -101,6 +105,10 @@ class AnchorReadout(Readout):
         """Shape (batch, dim) to (batch, classes)."""
         logits: Tensor = self.scale / end.shape[1] ** 0.5 * (end @ self.anchors.mT)
         return logits
+
+    def extra_repr(self) -> str:
+        """Shown by print(readout)."""
+        return f"{self.anchors.shape[0]} frozen anchors in R^{self.anchors.shape[1]}, one trained scale"
 
 
 class LinearReadout(Readout):

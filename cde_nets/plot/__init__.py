@@ -2,7 +2,8 @@
 
 from cde_nets.plot.controls import control_curves, control_map, controls
 from cde_nets.plot.images import image_flow
+from cde_nets.plot.run import run_pictures
 from cde_nets.plot.style import save
 from cde_nets.plot.training import confusion, curves
 
-__all__ = ["confusion", "control_curves", "control_map", "controls", "curves", "image_flow", "save"]
+__all__ = ["confusion", "control_curves", "control_map", "controls", "curves", "image_flow", "run_pictures", "save"]

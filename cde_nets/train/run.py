@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cde_nets.atomic import write_atomically
+from cde_nets.nn.image import ImageNetworkConfig
+from cde_nets.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -48,43 +50,54 @@ class Run:
         """Path of result.json."""
         return self.folder / "result.json"
 
-    def create(self) -> None:
-        """Make the folder.
+    def check_unused(self) -> None:
+        """Refuse a folder with something in it.
 
         Raises:
-            ValueError: it exists and is not empty, or cannot be made.
+            ValueError: it is there and not empty, or is no folder.
         """
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise ValueError(
                 f"{self.folder} is there already and not empty: choose another folder with --out, or go on with the "
                 f"run in it by --resume {self.folder}."
             )
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            ValueError: it is there and not empty, or cannot be made.
+        """
+        self.check_unused()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"{self.folder} cannot be made ({error.strerror}): choose another folder with --out."
-            ) from error
+            raise ValueError(f"{self.folder} cannot be made ({error}): choose another folder with --out.") from error
 
     def write_json(self, path: Path, values: dict[str, Any]) -> None:
         """One JSON file, atomically."""
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
 
-    def read_config(self) -> dict[str, Any]:
-        """What config.json says.
+    def read_config(self) -> tuple[ImageNetworkConfig, TrainConfig, int]:
+        """The network, the training and the CPU threads that config.json fixes.
 
         Raises:
             ValueError: the folder holds no run, or its configuration is damaged.
         """
-        if not self.config.is_file():
-            raise ValueError(f"{self.folder} is not a run: it has no config.json.")
+        values = _read_object(self.config, f"{self.folder} is not a run: it has no config.json.")
         try:
-            values = json.loads(self.config.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.config} is damaged ({error}).") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{self.config} is damaged: expected an object, found {type(values).__name__}.")
-        return values
+            network, training = values["network"], values["training"]
+            return ImageNetworkConfig.from_dict(network), TrainConfig.from_dict(training), int(values["threads"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.config} is damaged: {type(error).__name__} {error}.") from error
+
+    def read_result(self) -> dict[str, Any]:
+        """What result.json says.
+
+        Raises:
+            ValueError: the run is not finished, or the file is damaged.
+        """
+        return _read_object(self.result, f"{self.folder} is not a finished run: it has no result.json. Use --resume.")
 
     def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
         """The metrics of the first `epochs` epochs, or of all; a last line that was cut short is left out."""
@@ -101,3 +114,15 @@ class Run:
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """All of metrics.jsonl, atomically: a few hundred lines at most."""
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _read_object(path: Path, absent: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(absent)
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: expected an object, found {type(values).__name__}.")
+    return values

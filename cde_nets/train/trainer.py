@@ -111,6 +111,7 @@ class Trainer:
             {
                 "network": self.network_config.to_dict(),
                 "training": self.train_config.to_dict(),
+                "threads": torch.get_num_threads(),
                 "data": {"source": self.data.source, "complete": self.data.complete},
                 "frozen_digest": self.network.frozen_digest(),
                 "versions": versions(),
@@ -122,8 +123,10 @@ class Trainer:
         """Take up the state that the run's folder holds.
 
         Raises:
-            ValueError: no state, a damaged one, or one of another configuration or data.
+            ValueError: a finished run, no state, a damaged one, or one of another configuration or data.
         """
+        if self.run.result.exists():
+            raise ValueError(f"{self.run.folder} is finished: it has a result.json. Nothing is left to resume.")
         tensors, about = load_tensors(self.run.state, STATE)
         here = self._identity()
         for name, value in here.items():

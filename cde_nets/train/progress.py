@@ -5,18 +5,20 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from cde_nets.cli.console import errors
 
 
 class ProgressBar:
-    """A `Reporter`: a bar with loss, accuracy and time left, and a line for each epoch, on standard error.
+    """A `Reporter`: a bar with loss, accuracy and time left, and a line for each epoch.
 
-    Where standard error is no terminal the bar is left out and the lines remain.
+    Args:
+        epochs: of the whole run.
+        console: where to; standard error where None. If it is no terminal the bar is left out and the lines remain.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, console: Console | None = None) -> None:
+        console = Console(stderr=True) if console is None else console
         self._epochs = epochs
         self._bar = Progress(
             TextColumn("training"),
@@ -26,8 +28,8 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=errors,
-            disable=not errors.is_terminal,
+            console=console,
+            disable=not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("training", total=None, figures="")

@@ -1,0 +1,34 @@
+# Every target does its own set-up: a virtual environment in .venv with the pinned versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help mnist test lint seeds bench clean
+
+help:  ## Show the targets.
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+mnist: .venv/ready  ## Train MNIST with 745 numbers: about three minutes on two cores. OPTIONS="--seed 1" passes options on.
+	$(BIN)/cde-nets train mnist $(OPTIONS)
+
+test: .venv/ready  ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: .venv/ready  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures.
+	$(BIN)/python -m experiments.mnist_seeds
+
+bench: .venv/ready  ## Time velocity and gradient beside torchdiffeq.
+	$(BIN)/python -m benchmarks.flow
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch .venv/ready
+
+clean:  ## Remove what the targets made, runs excepted.
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

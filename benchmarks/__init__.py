@@ -1,0 +1,1 @@
+"""Us beside the peers, in one run, as ratios."""

@@ -1,0 +1,117 @@
+"""MNIST with 745 trained numbers, from several seeds: mean and spread of the test accuracy.
+
+    python -m experiments.mnist_seeds --seeds 3
+
+Fields, controls, order and moves of the images are drawn anew for each seed; the epoch is chosen on 5,000 validation
+images; the test images are evaluated once a run. A run that was stopped goes on where it stood when the command is
+given again, and a finished one is read back.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from cde_nets.atomic import write_atomically
+from cde_nets.data import MNIST, load_mnist
+from cde_nets.nn import ImageNetworkConfig
+from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def mnist_seeds(
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, .., one run each.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of the runs, the results and the figure.")] = Path(
+        "runs/mnist_seeds"
+    ),
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the four MNIST files.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+) -> None:
+    """Train MNIST from several seeds; write results.jsonl and errors.png."""
+    console = Console(stderr=True)
+    data = load_mnist(data_dir, notify=console.print)
+    console.print(f"data: {data.source}")
+    rows = []
+    for seed in range(seeds):
+        console.rule(f"seed {seed}")
+        training = TrainConfig(seed=seed) if epochs is None else TrainConfig(seed=seed, epochs=epochs)
+        rows.append(result_of(Run(out / f"seed-{seed}"), ImageNetworkConfig(seed=seed), training, data))
+    write_atomically(out / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    save(errors_figure([Run(out / f"seed-{seed}").read_metrics() for seed in range(seeds)], rows), out / "errors.png")
+    Console().print(_table(rows))
+
+
+def result_of(run: Run, network: ImageNetworkConfig, training: TrainConfig, data: MNIST) -> dict[str, Any]:
+    """The result of a run: read back if it is finished, gone on with if it was begun, else trained.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration.
+        typer.Exit: the run was stopped.
+    """
+    if run.config.exists() and run.read_config()[:2] != (network, training):
+        raise ValueError(f"{run.folder} holds a run of another configuration: choose another --out.")
+    if run.result.exists():
+        return _row(run.read_result())
+    trainer = Trainer(run, network, training, data)
+    if run.state.exists():
+        trainer.resume()
+    else:
+        trainer.start()
+    try:
+        with ProgressBar(training.epochs) as bar:
+            return _row(trainer.fit(bar))
+    except InterruptedTraining:
+        Console(stderr=True).print("Stopped; give the same command to go on.")
+        raise typer.Exit(1) from None
+
+
+def errors_figure(metrics: list[list[dict[str, Any]]], rows: list[dict[str, Any]]) -> Figure:
+    """Validation error against epochs for each seed, and the test error at the end as a dot."""
+    with styled():
+        made = figure(6.4, 3.6)
+        ax = made.subplots()
+        for colour, lines, row in zip(COLOURS * len(rows), metrics, rows, strict=False):
+            epochs = [line["epoch"] for line in lines]
+            ax.plot(
+                epochs,
+                [100 * (1 - line["validation_accuracy"]) for line in lines],
+                color=colour,
+                label=f"seed {row['seed']}: test {row['test_accuracy']:.2%}",
+            )
+            ax.plot(epochs[-1] + 0.5, 100 * (1 - row["test_accuracy"]), "o", color=colour)
+        ax.set(xlabel="epoch", ylabel="validation error (dots: test error), %", yscale="log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+        ax.set_title(f"{rows[0]['trained_parameters']} trained numbers, {rows[0]['frozen_parameters']:,} frozen")
+        ax.legend()
+    return made
+
+
+def _row(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "confusion"}
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("seed", "validation", "test", "seconds", title=f"{rows[0]['trained_parameters']} trained numbers")
+    for row in rows:
+        accuracies = (f"{row['validation_accuracy']:.2%}", f"{row['test_accuracy']:.2%}")
+        table.add_row(str(row["seed"]), *accuracies, f"{row['seconds']:.0f}")
+    test = np.array([row["test_accuracy"] for row in rows])
+    spread = f"± {test.std(ddof=1):.2%}" if len(rows) > 1 else ""
+    table.add_section()
+    table.add_row("mean", "", f"{test.mean():.2%} {spread}", f"{np.mean([row['seconds'] for row in rows]):.0f}")
+    return table
+
+
+if __name__ == "__main__":
+    app()
