@@ -39,7 +39,7 @@ class PeerFlow(torch.nn.Module):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """The velocity at time t."""
         # The peer hands over rounded times; a step must not fall into the interval before it.
-        interval = min(int(float(t) * self.steps + 1e-3), self.steps - 1)
+        interval = min(int(t.detach().item() * self.steps + 1e-3), self.steps - 1)
         return self.fields.velocity(x, self.values[interval])
 
 

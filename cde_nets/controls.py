@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
@@ -61,7 +60,9 @@ class PiecewiseConstantControl(Control):
         self.values = nn.Parameter(start)
 
     @classmethod
-    def random(cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None) -> Self:
+    def random(
+        cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
+    ) -> PiecewiseConstantControl:
         """Initial values iid N(0, scale^2)."""
         return cls(steps, count, values=draw.as_buffer(draw.generator(seed).normal(0, scale, (steps, count)), dtype))
 

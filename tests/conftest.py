@@ -1,13 +1,26 @@
-"""Shapes are checked while the tests run: functions of the rooms below refuse what their signatures do."""
+"""What all tests share: shape checking, data, a command line run in a process of its own."""
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 
+# Functions of these rooms refuse what their signatures do not allow while the tests run.
 ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solve", "train")
 
-jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.beartype")
+# The hook decorates functions one by one, and beartype knows Self only inside a class that it decorates.
+CONF = "beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({__import__('typing').Self: object}))"
+jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], f"beartype.beartype(conf={CONF})")
+
+from cde_nets.data import MNIST, Dataset, DataUnavailableError, load_mnist  # noqa: E402
 
 
 @pytest.fixture
@@ -16,3 +29,68 @@ def bad_input() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _waves(count: int, seed: int) -> Dataset:
+    """Images of ten classes that are easy to tell apart: waves of five directions and two lengths, in noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    angle, frequency = np.pi * (labels % 5) / 5, np.where(labels < 5, 0.15, 0.3)
+    rows, columns = np.mgrid[:28, :28]
+    along = np.cos(angle)[:, None, None] * rows + np.sin(angle)[:, None, None] * columns
+    phase = 2 * np.pi * (frequency[:, None, None] * along + rng.random((count, 1, 1)))
+    images = 128 + 90 * np.sin(phase) + 10 * rng.standard_normal((count, 28, 28))
+    return Dataset(images.clip(0, 255).astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def waves() -> MNIST:
+    """A data set of MNIST's form, made here: 200 training, 50 validation and 60 test images."""
+    return MNIST(_waves(200, 0), _waves(50, 1), _waves(60, 2), source="made", detail="waves", complete=False)
+
+
+@pytest.fixture(scope="session")
+def full_mnist() -> MNIST:
+    """All of MNIST, where it is at hand; nothing is downloaded for a test."""
+    try:
+        data = load_mnist(offline=True)
+    except DataUnavailableError:
+        data = None
+    if data is None or not data.complete:
+        pytest.skip("needs all of MNIST: set CDE_NETS_DATA to its folder, or run `make mnist` once to fill the cache")
+    return data
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as one JSON value."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Ran]:
+    """Run `cde-nets` in a process of its own, in an empty folder, with an empty cache and no named data."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, timeout: float = 300) -> Ran:
+        clean = {name: value for name, value in os.environ.items() if name != "CDE_NETS_DATA"}
+        clean |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "100", "OMP_NUM_THREADS": "1", **(env or {})}
+        done = subprocess.run(
+            [sys.executable, "-m", "cde_nets", *arguments],
+            cwd=tmp_path,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

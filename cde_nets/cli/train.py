@@ -71,8 +71,6 @@ def mnist(
     of_network = _given(channels=channels, intervals=intervals, count=count, kernel=kernel, method=method, tied=tied)
     of_training = _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     with reported():
-        from cde_nets.plot import run_pictures
-
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
         place = machine(device, threads)
@@ -82,6 +80,9 @@ def mnist(
             trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
         errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
         result = _fit(trainer)
+        # Late: matplotlib takes its time, and bad input is to be refused at once.
+        from cde_nets.plot import run_pictures
+
         pictures = run_pictures(trainer.run, trainer.network, trainer.data.test)
     emit(
         as_json,

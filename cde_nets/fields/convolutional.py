@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ class ConvFields(Fields):
         orthogonal: bool = False,
         seed: int,
         dtype: torch.dtype | None = None,
-    ) -> Self:
+    ) -> ConvFields:
         """Draw the kernels; outputs (and inputs) go round the channels in turn.
 
         Args:
@@ -273,7 +273,7 @@ class ConvFields(Fields):
         identity = [0.0, 1.0, *[0.0] * (self.outer.shape[1] - 2)]
         self._identity = bool((self.outer.cpu() == torch.tensor(identity)).all())
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConvFields:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._read_constants()
         return self

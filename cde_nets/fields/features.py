@@ -52,7 +52,8 @@ class FeatureFields(Fields):
     def _pullback(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Pullback:
         phi = self.features(x)
         if self.collapses(x.shape[0], u):
-            state = w @ torch.tensordot(u, self.coefficients, 1)
+            # Written so that the features come out as rows, as families build them.
+            state = (torch.tensordot(u, self.coefficients, 1).mT @ w.mT).mT
             control = torch.tensordot(self.coefficients, w.mT @ phi, 2)
             return Pullback(self.features_pullback(x, state), control)
         # w^T A_i for every field at once; from it both halves follow without forming V_i(x).

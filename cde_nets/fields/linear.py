@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class LinearFields(FeatureFields):
         super().__init__(draw.coefficients(a, "matrices", (None, a.shape[1], a.shape[1])), degree=1)
 
     @classmethod
-    def random(cls, dim: int, count: int, *, seed: int, dtype: torch.dtype | None = None) -> Self:
+    def random(cls, dim: int, count: int, *, seed: int, dtype: torch.dtype | None = None) -> LinearFields:
         """Entries iid N(0, 1 / dim), so that V_i(x) has unit variance for x ~ N(0, I)."""
         shape = (_at_least("count", count, 1), _at_least("dim", dim, 1), dim)
         return cls(draw.as_buffer(draw.generator(seed).standard_normal(shape) / np.sqrt(dim), dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class PolynomialFields(FeatureFields):
         coefficient_map: CoefficientMap | None = None,
         latent: int | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Self:
+    ) -> PolynomialFields:
         """Draw the coefficients as Q(Z), Z standard normal, which is the theorem's setting.
 
         Args:
@@ -103,20 +103,21 @@ class PolynomialFields(FeatureFields):
 
     def features(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch monomials"]:
         """Every monomial of degree <= k at x, shape (batch, monomials)."""
-        return torch.cat(self._levels(x), dim=1)
+        return torch.cat(self._levels(x)).mT
 
     def features_pullback(
         self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch monomials"]
     ) -> Float[Tensor, "batch dim"]:
         """g^T D phi(x), by the features' recursion run backwards."""
         levels = self._levels(x)
-        parts = list(g.split([level.shape[1] for level in levels], dim=1))
-        state = torch.zeros_like(x)
+        parts = list(g.mT.split([len(level) for level in levels]))
+        state = torch.zeros_like(levels[1])
         for r in range(self.degree, 0, -1):
             parent, variable = self._tables(r)
-            state = state.index_add(1, variable, parts[r] * levels[r - 1][:, parent])
-            parts[r - 1] = parts[r - 1].index_add(1, parent, parts[r] * x[:, variable])
-        return state
+            state = state.index_add(0, variable, parts[r] * levels[r - 1].index_select(0, parent))
+            if r > 1:
+                parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * levels[1].index_select(0, variable))
+        return state.mT
 
     def exact(self) -> MonomialProgram:
         """The same fields with exact coefficients."""
@@ -126,10 +127,12 @@ class PolynomialFields(FeatureFields):
         return MonomialProgram(self.exponents, c.numpy(), dtype=str(c.dtype).removeprefix("torch."))
 
     def _levels(self, x: Tensor) -> list[Tensor]:
-        levels = [torch.ones_like(x[:, :1])]
-        for r in range(1, self.degree + 1):
+        """The monomials of degree 0, 1, .., k as rows: gathering whole rows is what memory is good at."""
+        columns = x.mT.contiguous()
+        levels = [torch.ones_like(columns[:1]), columns]
+        for r in range(2, self.degree + 1):
             parent, variable = self._tables(r)
-            levels.append(levels[-1][:, parent] * x[:, variable])
+            levels.append(levels[-1].index_select(0, parent) * columns.index_select(0, variable))
         return levels
 
     def _tables(self, r: int) -> tuple[Tensor, Tensor]:

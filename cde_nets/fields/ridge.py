@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -56,7 +56,9 @@ class RidgeFields(Fields):
         self.register_buffer("polynomials", s)
 
     @classmethod
-    def random(cls, dim: int, count: int = 7, degree: int = 2, *, seed: int, dtype: torch.dtype | None = None) -> Self:
+    def random(
+        cls, dim: int, count: int = 7, degree: int = 2, *, seed: int, dtype: torch.dtype | None = None
+    ) -> RidgeFields:
         """Draw C, b and every sigma_i; d = 7 is the corollary's case.
 
         C and b share the variance of C_i x + b_i, which is 1 for x ~ N(0, I); the coefficients of sigma_i are normal

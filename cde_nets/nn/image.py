@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import numpy as np
 from torch import nn
@@ -52,7 +52,7 @@ class ImageNetworkConfig:
 
     size: int = 28
     classes: int = 10
-    channels: int = 16
+    channels: int = 10
     intervals: tuple[int, ...] = (2, 2, 2)
     count: int = 124
     kernel: Kernel = "row"
@@ -106,7 +106,7 @@ class ImageNetworkConfig:
         return {**asdict(self), "intervals": list(self.intervals)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> ImageNetworkConfig:
         """The reverse of `to_dict`.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class Retraction(NamedTuple):
     scale: Float[Tensor, "batch 1"]
 
 
+@runtime_checkable
 class Manifold(Protocol):
     """A retraction: from the step's start x and its end z in R^m to the point of the manifold that stands for z."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TrainConfig:
         ValueError: a number out of range.
     """
 
-    epochs: int = 30
+    epochs: int = 18
     batch_size: int = 200
     learning_rate: float = 0.03
     readout_rate: float = 10.0
@@ -45,7 +45,7 @@ class TrainConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """The reverse of `to_dict`.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,7 +34,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("training", total=None, figures="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 

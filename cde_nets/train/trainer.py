@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ STATE = "cde-nets training state 1"
 _REPORT_EVERY = 10
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Who is told how training goes."""
 
@@ -179,10 +180,10 @@ class Trainer:
             losses.zero_(), correct.zero_()
             now = time.perf_counter()
             progress.seconds, began = progress.seconds + now - began, now
-            if not math.isfinite(progress.loss):
+            if not (math.isfinite(progress.loss) and self._finite()):
                 raise DivergedError(
-                    f"The training loss is not finite in epoch {progress.epoch + 1}. Take a smaller --learning-rate; "
-                    f"{self.run.state} keeps the last finished epoch."
+                    f"The training loss or a control is not finite in epoch {progress.epoch + 1}. Take a smaller "
+                    f"--learning-rate; {self.run.state} keeps the last finished epoch."
                 )
 
         for images, labels in self._batches.epoch(progress.epoch, progress.batch):
@@ -274,6 +275,9 @@ class Trainer:
             "training": self.train_config.to_dict(),
             "training_images": len(self.data.train.labels),
         }
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}

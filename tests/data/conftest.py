@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,6 @@ import numpy as np
 import pytest
 
 from cde_nets.data import files, mirrors, mnist
-
-# Read before `isolated` takes it from the environment.
-NAMED_DIRECTORY = os.environ.get("CDE_NETS_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +26,6 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "caches" / "cde-nets" / "mnist"
-
-
-@pytest.fixture
-def named_directory() -> str | None:
-    return NAMED_DIRECTORY
 
 
 def pack_idx(array: np.ndarray) -> bytes:

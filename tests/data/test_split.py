@@ -50,12 +50,8 @@ def test_dataset_checks_its_shapes(images, labels, message):
 
 
 @pytest.mark.full_data
-def test_published_data(named_directory, monkeypatch):
-    if not named_directory:
-        pytest.skip("set CDE_NETS_DATA to a directory that holds the four published MNIST files, plain or .gz")
-    monkeypatch.setenv("CDE_NETS_DATA", named_directory)
-    mnist = load_mnist(notify=pytest.fail)
-    assert (mnist.source, mnist.complete) == ("directory", True)
+def test_published_data(full_mnist):
+    mnist = full_mnist
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
     labels = np.concatenate([mnist.train.labels, mnist.validation.labels])
     assert np.bincount(labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

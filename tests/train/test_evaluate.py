@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+import cde_nets as cn
+
+
+class Oracle(torch.nn.Module):
+    """Answers what the first pixel says."""
+
+    def forward(self, images):
+        return torch.nn.functional.one_hot((images[:, 0, 0] * 255).round().long(), 3).float()
+
+
+def images_that_say(answers):
+    images = torch.zeros(len(answers), 28, 28, dtype=torch.uint8)
+    images[:, 0, 0] = torch.tensor(answers, dtype=torch.uint8)
+    return images
+
+
+def test_accuracy_and_confusion(bad_input):
+    done = cn.evaluate(Oracle(), images_that_say([0, 1, 2, 2, 1]), torch.tensor([0, 1, 2, 1, 1]), batch_size=2)
+    assert done.accuracy == pytest.approx(4 / 5)
+    assert done.confusion.tolist() == [[1, 0, 0], [0, 2, 1], [0, 0, 1]]
+    assert done.not_finite == 0
+
+
+def test_rows_that_are_not_finite_are_wrong_and_counted(bad_input):
+    class Spoiled(Oracle):
+        def forward(self, images):
+            logits = super().forward(images)
+            logits[0] = float("nan")
+            return logits
+
+    done = cn.evaluate(Spoiled(), images_that_say([0, 1, 2]), torch.tensor([0, 1, 2]))
+    assert done.not_finite == 1
+    assert done.accuracy == pytest.approx(2 / 3)
+    assert done.confusion.sum() == 2
+
+
+@pytest.mark.parametrize(("images", "labels"), [(0, 0), (3, 2)])
+def test_nothing_to_evaluate(images, labels, bad_input):
+    with pytest.raises(ValueError, match="as many labels as images"):
+        cn.evaluate(Oracle(), images_that_say([0] * images), torch.zeros(labels, dtype=torch.int64))
