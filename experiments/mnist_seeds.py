@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -36,8 +37,10 @@ def mnist_seeds(
     ),
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the four MNIST files.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
 ) -> None:
     """Train MNIST from several seeds; write results.jsonl and errors.png."""
+    torch.set_num_threads(threads)
     console = Console(stderr=True)
     data = load_mnist(data_dir, notify=console.print)
     console.print(f"data: {data.source}")

@@ -16,9 +16,7 @@ import pytest
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
 ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solve", "train")
 
-# The hook decorates functions one by one, and beartype knows Self only inside a class that it decorates.
-CONF = "beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({__import__('typing').Self: object}))"
-jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], f"beartype.beartype(conf={CONF})")
+jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.beartype")
 
 from cde_nets.data import MNIST, Dataset, DataUnavailableError, load_mnist  # noqa: E402
 

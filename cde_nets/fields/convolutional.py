@@ -82,6 +82,8 @@ class ConvFields(Fields):
         offsets = draw.coefficients(offsets, "offsets", (count, channels) if axes == 5 else (count,))
         inner = draw.coefficients(inner, "inner", (None,))
         outer = draw.coefficients(outer, "outer", (count, None))
+        _at_least("degree of inner", len(inner) - 1, 1)
+        _at_least("degree of outer", outer.shape[1] - 1, 1)
         if len({kernels.dtype, offsets.dtype, inner.dtype, outer.dtype}) > 1:
             raise ValueError(
                 f"kernels, offsets, inner and outer differ in dtype: {kernels.dtype}, {offsets.dtype}, "
@@ -96,7 +98,7 @@ class ConvFields(Fields):
         self.register_buffer("inputs", _channels("inputs", inputs, axes == 3, count, channels))
         self._tabulate()
         self._read_constants()
-        self.register_load_state_dict_post_hook(lambda module, _: module._read_constants())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
 
     @classmethod
     def random(
@@ -126,13 +128,13 @@ class ConvFields(Fields):
             degree: of the nonlinearity, >= 1.
             form: "ridge" for random sigma_i and random offsets, as in `RidgeFields`, with phi(r) = r. "shared" for
                 sigma_i(r) = r, no offsets, and phi(r) = r + r^2/2 + ... + r^degree/degree!, the exponential's series.
-            orthogonal: make the kernels of fields with the same output channel orthonormal, in groups of at most as
-                many as a kernel has entries; row kernels only.
+            orthogonal: make kernels between the same channels orthonormal, in groups of at most as many as a kernel
+                has entries.
             seed: of the draws.
             dtype: of the coefficients; torch's default dtype where None.
 
         Raises:
-            ValueError: an unknown kernel or form, an even kernel size, degree 0, orthogonal without row kernels.
+            ValueError: an unknown kernel or form, an even kernel size, degree 0.
         """
         for name, value, known in (("kernel", kernel, get_args(Kernel)), ("form", form, get_args(Form))):
             if value not in known:
@@ -142,8 +144,6 @@ class ConvFields(Fields):
         _at_least("degree", degree, 1)
         if _at_least("kernel_size", kernel_size, 1) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the state keeps its size; got {kernel_size}.")
-        if orthogonal and kernel != "row":
-            raise ValueError(f"orthogonal=True is for kernel='row'; got kernel={kernel!r}.")
         rng = draw.generator(seed)
         fan_in = kernel_size**2 * (1 if kernel == "stencil" else channels)
         lead = {"dense": (channels, channels), "row": (channels,), "stencil": ()}[kernel]
@@ -151,7 +151,10 @@ class ConvFields(Fields):
         outputs = turn % channels
         values = rng.standard_normal((count, *lead, kernel_size, kernel_size))
         if orthogonal:
-            values = _orthonormal(values.reshape(count, -1), outputs).reshape(values.shape) * np.sqrt(fan_in)
+            pairs = {"dense": 0 * turn, "row": outputs, "stencil": turn % channels**2}[kernel]
+            flat = _orthonormal(values.reshape(count, -1), pairs)
+            # Rows of unit length, scaled to the mean square length that independent draws have.
+            values = flat.reshape(values.shape) * np.sqrt(flat.shape[1])
         offsets = np.zeros((count, channels) if kernel == "dense" else (count,))
         powers = np.arange(degree + 1)
         if form == "ridge":
@@ -235,19 +238,22 @@ class ConvFields(Fields):
         """The same fields with exact coefficients."""
         from theory import ConvolutionProgram
 
-        def array(value: Tensor) -> NDArray[Any]:
-            return value.detach().cpu().numpy()
+        def array(value: Tensor | None) -> Any:
+            return None if value is None else draw.exact_values(value)[0]
 
         return ConvolutionProgram(
             self.shape,
             array(self.kernels),
-            None if self.outputs is None else array(self.outputs),
-            None if self.inputs is None else array(self.inputs),
+            array(self.outputs),
+            array(self.inputs),
             array(self.offsets),
             array(self.inner),
             array(self.outer),
-            dtype=str(self.dtype).removeprefix("torch."),
+            dtype=draw.exact_values(self.kernels)[1],
         )
+
+    def _structure(self) -> tuple[object, ...]:
+        return (self.shape, self.kernel)
 
     def extra_repr(self) -> str:
         """Shown by print(fields)."""
@@ -258,20 +264,22 @@ class ConvFields(Fields):
 
     def _tabulate(self) -> None:
         """Which field, output channel and input channel each row of kernels belongs to."""
-        channels, field = self.shape[0], torch.arange(self.count)
+        channels, field = self.shape[0], torch.arange(self.count, device=self.kernels.device)
         outputs = self.outputs
         if outputs is None:
             field = field.repeat_interleave(channels)
-            outputs = torch.arange(channels).repeat(self.count)
+            outputs = torch.arange(channels, device=self.kernels.device).repeat(self.count)
         self.register_buffer("_field", field, persistent=False)
         self.register_buffer("_output", outputs, persistent=False)
         self.register_buffer("_input", self.inputs, persistent=False)
 
     def _read_constants(self) -> None:
         """What the host must know of the nonlinearities: read once, so that nothing waits for a device later."""
+        if self.kernels.is_meta:
+            return
         self._inner: tuple[float, ...] = tuple(self.inner.tolist())
         identity = [0.0, 1.0, *[0.0] * (self.outer.shape[1] - 2)]
-        self._identity = bool((self.outer.cpu() == torch.tensor(identity)).all())
+        self._identity = bool((self.outer.cpu() == torch.tensor(identity, dtype=self.outer.dtype)).all())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConvFields:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -339,22 +347,30 @@ class ConvFields(Fields):
         return functional.conv2d(y, kernel, offset, padding="same")
 
 
+def _refresh(fields: ConvFields, missing: object) -> None:
+    """After load_state_dict: what was read from the buffers is read again."""
+    fields._tabulate()
+    fields._read_constants()
+
+
 def _channels(name: str, value: Tensor | None, wanted: bool, count: int, channels: int) -> Tensor | None:
     if (value is not None) != wanted:
         raise ValueError(f"{name} must {'be given' if wanted else 'be None'} for kernels of this shape; got {value!r}.")
     if value is None:
         return None
-    channel = torch.as_tensor(value).detach().clone().to(torch.int64)
-    if tuple(channel.shape) != (count,) or bool((channel < 0).any()) or bool((channel >= channels).any()):
+    channel = torch.as_tensor(value).detach().clone()
+    whole = not (channel.is_floating_point() or channel.is_complex() or channel.dtype == torch.bool)
+    channel = channel.to(torch.int64)
+    if not whole or tuple(channel.shape) != (count,) or bool((channel < 0).any()) or bool((channel >= channels).any()):
         raise ValueError(f"{name} must hold {count} channels between 0 and {channels - 1}; got {value!r}.")
     return channel
 
 
-def _orthonormal(rows: NDArray[np.float64], outputs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows with the same output made orthonormal, as many at a time as their length allows."""
+def _orthonormal(rows: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows of the same group made orthonormal, as many at a time as their length allows."""
     done = rows.copy()
-    for channel in np.unique(outputs):
-        places = np.flatnonzero(outputs == channel)
+    for number in np.unique(groups):
+        places = np.flatnonzero(groups == number)
         for start in range(0, len(places), rows.shape[1]):
             group = places[start : start + rows.shape[1]]
             q, r = np.linalg.qr(rows[group].T)

@@ -14,8 +14,8 @@ from cde_nets.fields.base import Control, Fields, Pullback
 if TYPE_CHECKING:
     from theory import RestrictedProgram
 
-# The bump function is 0 or 1 to double precision this close to its ends, and 1/tau^2 is still finite in float32.
-_EDGE = 1e-3
+# The bump function is 0 or 1 to double precision this close to its ends, and 1/tau^2 is still finite in float16.
+_EDGE = 1e-2
 
 
 class Cutoff(Fields):
@@ -55,7 +55,7 @@ class Cutoff(Fields):
         return chi[:, :, None] * self.base.evaluate(inside)
 
     def _chi(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """chi, its gradient's factor along x, and x with every row outside the support put at the origin.
+        """chi, its gradient's factor along x, and x with every row outside the support put inside.
 
         The base is never evaluated far out: there its values may overflow, and 0 * inf is NaN.
         """
@@ -65,7 +65,9 @@ class Cutoff(Fields):
         chi = torch.sigmoid(1 / tau - 1 / (1 - tau))
         slope = -chi * (1 - chi) * (tau.square().reciprocal() + (1 - tau).square().reciprocal()) * (2 / width)
         outside = raw >= 1 - _EDGE
-        return torch.where(outside, 0.0, chi), torch.where(outside, 0.0, slope), torch.where(outside, 0.0, x)
+        # Inside, but not at the origin, where a base may be singular, as SphericalFields is.
+        harmless = self.radius * torch.eye(1, self.dim, dtype=x.dtype, device=x.device)
+        return torch.where(outside, 0.0, chi), torch.where(outside, 0.0, slope), torch.where(outside, harmless, x)
 
     def exact(self) -> RestrictedProgram:
         """The base's exact program, for points of the inner ball only: there the two families are the same."""
@@ -73,11 +75,8 @@ class Cutoff(Fields):
 
         return RestrictedProgram(self.base.exact(), self.radius)
 
-    def digest(self) -> str:
-        """The base's digest with the radii."""
-        import hashlib
-
-        return hashlib.sha256(f"Cutoff {self.radius!r} {self.outer!r} {self.base.digest()}".encode()).hexdigest()
+    def _structure(self) -> tuple[object, ...]:
+        return (self.radius, self.outer, self.base.digest())
 
     def extra_repr(self) -> str:
         """Shown by print(fields)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ def generator(seed: int) -> np.random.Generator:
     Raises:
         ValueError: the seed is not a non-negative integer.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"A seed is a non-negative integer; got {seed!r}.")
-    return np.random.Generator(np.random.PCG64(seed))
+    return np.random.Generator(np.random.PCG64(int(seed)))
 
 
 def as_buffer(values: NDArray[np.float64], dtype: torch.dtype | None) -> Tensor:
@@ -47,6 +48,15 @@ def coefficients(value: Any, name: str, shape: tuple[int | None, ...]) -> Tensor
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} holds NaN or infinity; frozen coefficients must be finite.")
     return tensor
+
+
+def exact_values(buffer: Tensor) -> tuple[NDArray[Any], str]:
+    """A buffer's numbers for an exact program, and its dtype's name.
+
+    float64 holds every narrower float exactly, bfloat16 too, which NumPy does not have.
+    """
+    plain = buffer.detach().cpu()
+    return (plain.double() if plain.is_floating_point() else plain).numpy(), str(buffer.dtype).removeprefix("torch.")
 
 
 def double_factorial_moments(degree: int) -> NDArray[np.float64]:

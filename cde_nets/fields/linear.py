@@ -59,6 +59,5 @@ class LinearFields(FeatureFields):
         """The same fields with exact coefficients."""
         from theory import MonomialProgram
 
-        a = self.coefficients.detach().cpu()
-        exponents = np.eye(self.dim, dtype=np.int64)
-        return MonomialProgram(exponents, a.numpy(), dtype=str(a.dtype).removeprefix("torch."))
+        a, dtype = draw.exact_values(self.coefficients)
+        return MonomialProgram(np.eye(self.dim, dtype=np.int64), a, dtype=dtype)

@@ -123,8 +123,8 @@ class PolynomialFields(FeatureFields):
         """The same fields with exact coefficients."""
         from theory import MonomialProgram
 
-        c = self.coefficients.detach().cpu()
-        return MonomialProgram(self.exponents, c.numpy(), dtype=str(c.dtype).removeprefix("torch."))
+        c, dtype = draw.exact_values(self.coefficients)
+        return MonomialProgram(self.exponents, c, dtype=dtype)
 
     def _levels(self, x: Tensor) -> list[Tensor]:
         """The monomials of degree 0, 1, .., k as rows: gathering whole rows is what memory is good at."""

@@ -62,7 +62,8 @@ class RidgeFields(Fields):
         """Draw C, b and every sigma_i; d = 7 is the corollary's case.
 
         C and b share the variance of C_i x + b_i, which is 1 for x ~ N(0, I); the coefficients of sigma_i are normal
-        and scaled so that V_i(x) then has variance 1, each power taking an equal part.
+        and scaled so that V_i(x) has variance 1 where C_i x + b_i is standard normal, each power taking an equal part.
+        (It is so only given |x|; over x as well the variance is 1 + O(1 / dim).)
         """
         _at_least("dim", dim, 1)
         _at_least("count", count, 1)
@@ -96,5 +97,5 @@ class RidgeFields(Fields):
         """The same fields with exact coefficients."""
         from theory import RidgeProgram
 
-        c, b, s = (b.detach().cpu().numpy() for b in (self.matrices, self.offsets, self.polynomials))
-        return RidgeProgram(c, b, s, dtype=str(self.dtype).removeprefix("torch."))
+        (c, dtype), (b, _), (s, _) = map(draw.exact_values, (self.matrices, self.offsets, self.polynomials))
+        return RidgeProgram(c, b, s, dtype=dtype)

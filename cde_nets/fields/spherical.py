@@ -49,6 +49,9 @@ class SphericalFields(Fields):
         along = (values @ x[:, :, None]) / x.square().sum(1)[:, None, None]
         return values - along * x[:, None, :]
 
+    def _structure(self) -> tuple[object, ...]:
+        return (self.base.digest(),)
+
     def exact(self) -> SphericalProgram:
         """The projected family in exact rational form."""
         from theory import SphericalProgram

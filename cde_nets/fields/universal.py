@@ -27,7 +27,7 @@ class UniversalFields(Fields):
         dtype: of the coefficients and states; torch's default dtype where None.
 
     Raises:
-        ValueError: dim 1 (on the line a flow keeps the order of points).
+        ValueError: dim 1 (on the line a flow keeps the order of points), or a dtype that rounds the diagonal of A.
     """
 
     diagonal: Tensor
@@ -35,8 +35,8 @@ class UniversalFields(Fields):
     def __init__(self, dim: int, *, dtype: torch.dtype | None = None) -> None:
         diagonal = five_diagonal(dim)
         super().__init__(dim, count=5, degree=2)
-        self.register_buffer("diagonal", torch.tensor(diagonal, dtype=torch.float64))
-        self.to(dtype or torch.get_default_dtype())
+        self.register_buffer("diagonal", torch.tensor(diagonal, dtype=dtype or torch.get_default_dtype()))
+        self._check_rounding()
 
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         last = x[:, -1:]
@@ -60,8 +60,20 @@ class UniversalFields(Fields):
         return Pullback(state, control if u.ndim == 2 else control.sum(0))
 
     def exact(self) -> MonomialProgram:
-        """The same fields with integer coefficients."""
+        """The same fields with integer coefficients.
+
+        Raises:
+            ValueError: the fields were cast to a dtype that rounds the diagonal of A.
+        """
+        self._check_rounding()
         return five_fields(self.dim)
+
+    def _check_rounding(self) -> None:
+        if tuple(self.diagonal.double().tolist()) != five_diagonal(self.dim):
+            raise ValueError(
+                f"The integers on the diagonal of A, up to {max(five_diagonal(self.dim))} for dim={self.dim}, do not "
+                f"fit into {self.dtype}: the five would be other fields. Take dtype=torch.float64."
+            )
 
     def _unit(self, place: int) -> Tensor:
         unit = torch.zeros_like(self.diagonal)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cde_nets.fields.base import Pullback
 from cde_nets.solve.fixed_grid import FixedGrid, State, Values
@@ -21,6 +20,9 @@ def discrete(grid: FixedGrid, x: State, values: Values) -> State:
     mu_j = D(velocity)(X_j)^T w_j, the costate of its start is p + sum_j mu_j and the control's gradient at stage j is
     <w_j, V_i(X_j)> summed over the rows (Hager, "Runge-Kutta methods in optimal control and the transformed adjoint
     system", 2000). No autograd graph is built: the states at the step ends are all that is kept.
+
+    A row whose end is not finite contributes zero to every gradient. First derivatives only: asking for more raises
+    RuntimeError.
 
     Args:
         grid: how to step.
@@ -47,11 +49,22 @@ class _Discrete(torch.autograd.Function):
         return states[-1]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, p: State) -> tuple[None, State | None, Values]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The discrete adjoint gives first derivatives only; create_graph=True asks for more. Write the steps "
+                "out with fields.velocity, which autograd differentiates to any order."
+            )
         grid: FixedGrid = ctx.grid
         values, *saved = ctx.saved_tensors
         states, scales = saved[: grid.steps + 1], saved[grid.steps + 1 :]
+        # A row that failed must not spoil what the rows share: it is moved to a harmless point with cotangent zero.
+        alive = torch.isfinite(states[-1]).all(1, keepdim=True)
+        # Asking whether there is one is free on the CPU; elsewhere it would make the host wait.
+        if not (alive.device.type == "cpu" and bool(alive.all())):
+            p = torch.where(alive, p, 0.0)
+            states = [torch.where(alive, x, 1.0) for x in states]
+            scales = [scale if scale is None else torch.where(alive, scale, 1.0) for scale in scales]
         gradient = torch.empty_like(values, memory_format=torch.contiguous_format)
         for n in reversed(range(grid.steps)):
             start = None

@@ -54,7 +54,7 @@ class ControlledODE(nn.Module):
         families = [fields] if isinstance(fields, Fields) else list(fields)
         intervals = len(control.breakpoints) + 1
         _check_families(families, control, intervals)
-        self.tied = isinstance(fields, Fields)
+        self.tied = isinstance(fields, Fields) or len(families) < intervals
         self.families = nn.ModuleList(families)
         self.control = control
         self.method = RungeKutta(method) if isinstance(method, str) else method
@@ -62,10 +62,6 @@ class ControlledODE(nn.Module):
         self.throw = throw
         steps = self.method.steps or intervals
         mesh = uniform_mesh(steps, control.breakpoints)
-        if steps % intervals and not self.tied:
-            raise ValueError(
-                f"Fresh fields change at every interval: steps must be a multiple of {intervals}; got {steps}."
-            )
         if manifold is not None and self.method.tableau.order > 1 and any(_leaves_sphere(f) for f in families):
             raise ValueError(
                 f"manifold={manifold!r} with {self.method.name!r} keeps its order only on tangent fields: wrap the "

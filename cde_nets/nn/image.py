@@ -39,7 +39,7 @@ class ImageNetworkConfig:
         kernel: "row", "stencil" or "dense", see `ConvFields`.
         kernel_size: of the fields, odd.
         degree: of the fields.
-        orthogonal: orthonormal row kernels, see `ConvFields.random`.
+        orthogonal: orthonormal kernels, see `ConvFields.random`.
         tied: one family a stage, instead of one for each interval.
         method: "euler" or "rk4"; anything above Euler is projected on tangent fields first.
         control_scale: standard deviation of the controls before training.
@@ -84,6 +84,10 @@ class ImageNetworkConfig:
             raise ValueError(f"kernel_size must be odd; got {self.kernel_size}.")
         if self.channels < self.classes:
             raise ValueError(f"channels must be at least classes={self.classes}; got {self.channels}.")
+        if not all(isinstance(value, int | float) for value in (self.control_scale, self.readout_scale)):
+            raise ValueError(
+                f"control_scale, readout_scale must be numbers; got {self.control_scale!r}, {self.readout_scale!r}."
+            )
         if not (np.isfinite(self.control_scale) and self.control_scale >= 0 and np.isfinite(self.readout_scale)):
             raise ValueError(
                 "control_scale must be finite and >= 0, readout_scale finite; got "
@@ -91,6 +95,9 @@ class ImageNetworkConfig:
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a non-negative integer; got {self.seed!r}.")
+        for name in ("orthogonal", "tied"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}.")
         tableau(self.method)
         smallest = (self.size + 1) // 2 >> len(self.intervals) - 1
         if smallest < 1:
@@ -142,7 +149,7 @@ def _stage(config: ImageNetworkConfig, shape: Shape, intervals: int, seeds: Iter
             kernel_size=config.kernel_size,
             degree=config.degree,
             form="shared",
-            orthogonal=config.orthogonal and config.kernel == "row",
+            orthogonal=config.orthogonal,
             seed=next(seeds),
         )
         return drawn if tableau(config.method).order == 1 else SphericalFields(drawn)

@@ -33,7 +33,7 @@ class AveragePool(nn.Module):
 
     def __init__(self, shape: Shape, size: int = 2) -> None:
         super().__init__()
-        if not 1 <= size <= min(shape[1:]):
+        if not isinstance(size, int) or not 1 <= size <= min(shape[1:]):
             raise ValueError(f"size must lie between 1 and {min(shape[1:])} for a state of shape {shape}; got {size}.")
         self.shape, self.size = shape, size
         self.pooled: Shape = (shape[0], shape[1] // size, shape[2] // size)
@@ -51,6 +51,9 @@ class AveragePool(nn.Module):
 
 def standardize(images: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
     """Each image shifted to mean 0 and scaled to standard deviation 1; a constant image becomes zero."""
-    centred = images - images.mean((1, 2), keepdim=True)
+    mean = images.mean((1, 2), keepdim=True)
+    centred = images - mean
     deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
-    return centred / torch.where(deviation > 0, deviation, 1.0)
+    # The mean of a constant image is rounded: what is left of the image then is rounding, and must not be scaled up.
+    rounding = 8 * torch.finfo(images.dtype).eps * mean.abs()
+    return torch.where(deviation > rounding, centred / deviation, 0.0)

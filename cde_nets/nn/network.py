@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cde_nets.digests import tensor_bytes
+from cde_nets.fields.base import Fields
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.readout import Readout
 
@@ -90,9 +91,11 @@ class Network(nn.Module):
     def frozen_digest(self) -> str:
         """SHA-256 over the exact bytes of everything frozen, as hexadecimal text."""
         seen = hashlib.sha256()
+        for name, module in sorted(self.named_modules(), key=lambda item: item[0]):
+            if isinstance(module, Fields):
+                seen.update(f"{name} {module.digest()}".encode())
         for name, value in sorted(self.named_buffers()):
-            seen.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-            seen.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            seen.update(tensor_bytes(name, value))
         return seen.hexdigest()
 
     def describe(self) -> str:

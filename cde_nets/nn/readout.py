@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -65,7 +66,11 @@ class ChannelMeanReadout(Readout):
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
-        channels = self.shape[0]
+        channels, dim = self.shape[0], math.prod(self.shape)
+        if end.shape[1] != dim:
+            raise ValueError(
+                f"A readout of states of shape {self.shape} expects (batch, {dim}); got {tuple(end.shape)}."
+            )
         return self.scale * end.reshape(end.shape[0], -1, channels).mean(1)[:, : self.classes]
 
     def extra_repr(self) -> str:

@@ -12,42 +12,45 @@ from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.plot.style import COLOURS, DIVERGING, axes, figure, styled
 
 
-def control_map(control: PiecewiseConstantControl, ax: Axes | None = None, *, limit: float | None = None) -> Axes:
+def control_map(
+    control: PiecewiseConstantControl, ax: Axes | None = None, *, limit: float | None = None, bar: bool = True
+) -> Axes:
     """u_i(t) as colours: time across, the field's number down.
 
     Args:
         control: what to draw.
         ax: where; a new figure's where None.
         limit: the value of the deepest colours; the largest |u| where None.
+        bar: draw the scale of colours beside it.
     """
     with styled():
         ax = axes(ax, 4.0, 5.0)
-        values = control.values.detach().cpu().T
-        bound = float(values.abs().max()) if limit is None else limit
+        values = control.values.detach().cpu().numpy().T
+        bound = float(abs(values).max()) if limit is None else limit
         image = ax.imshow(
             values, aspect="auto", cmap=DIVERGING, vmin=-bound, vmax=bound, extent=(0, 1, control.count + 0.5, 0.5)
         )
         ax.grid(False)
         ax.set(xlabel="t", ylabel="field i", xticks=[n / control.steps for n in range(control.steps + 1)])
         whole = ax.get_figure()
-        assert whole is not None
-        whole.colorbar(image, ax=ax, label="$u_i(t)$")
+        if bar and whole is not None:
+            whole.colorbar(image, ax=ax, label="$u_i(t)$")
     return ax
 
 
 def control_curves(control: PiecewiseConstantControl, ax: Axes | None = None) -> Axes:
-    """Every u_i(t) as a staircase, the five of largest energy in colour with their numbers."""
+    """Every u_i(t) as a staircase, the five of largest energy in colour and named at their ends."""
     with styled():
         ax = axes(ax)
-        values = control.values.detach().cpu()
+        values = control.values.detach().cpu().numpy()
         edges = [n / control.steps for n in range(control.steps + 1)]
-        strongest = values.square().sum(0).argsort(descending=True)[:5].tolist()
+        strongest = (values**2).sum(0).argsort()[::-1][:5].tolist()
         for i in range(control.count):
             if i not in strongest:
                 ax.stairs(values[:, i], edges, baseline=None, color="#bbbbbb", linewidth=0.5, alpha=0.6)
         for colour, i in zip(COLOURS, strongest, strict=False):
-            ax.stairs(values[:, i], edges, baseline=None, color=colour, linewidth=1.8, label=f"$u_{{{i + 1}}}$")
-        ax.legend(title="largest energy", ncols=2)
+            ax.stairs(values[:, i], edges, baseline=None, color=colour, linewidth=1.8)
+            ax.annotate(f"$u_{{{i + 1}}}$", (1.02, values[-1, i]), color=colour, va="center", annotation_clip=False)
         ax.set(xlabel="t", ylabel="$u_i(t)$", xlim=(0, 1))
     return ax
 
@@ -59,7 +62,8 @@ def controls(stages: Sequence[PiecewiseConstantControl]) -> Figure:
         grid = made.subplots(2, len(stages), squeeze=False, height_ratios=(2, 1))
         limit = max(float(c.values.detach().abs().max()) for c in stages)
         for number, control in enumerate(stages):
-            control_map(control, grid[0, number], limit=limit).set_title(f"stage {number + 1}")
+            last = number == len(stages) - 1
+            control_map(control, grid[0, number], limit=limit, bar=last).set_title(f"stage {number + 1}")
             control_curves(control, grid[1, number]).set_ylim(-1.05 * limit, 1.05 * limit)
         total = sum(c.values.numel() for c in stages)
         energy = sum(float(torch.mean(c.values.detach().square(), 0).sum()) for c in stages)

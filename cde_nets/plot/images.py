@@ -31,15 +31,16 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
         grid = made.subplots(len(images), len(states) + 2, squeeze=False, width_ratios=[1] * (len(states) + 1) + [1.8])
         limits = [float(state.abs().max()) for state in states]
         for row, label in enumerate(labels.tolist()):
-            grid[row, 0].imshow(images[row].cpu(), cmap="gray_r")
+            grid[row, 0].imshow(images[row].cpu().numpy(), cmap="gray_r")
             for column, (state, limit) in enumerate(zip(states, limits, strict=True), start=1):
-                grid[row, column].imshow(state[row, label].cpu(), cmap=DIVERGING, vmin=-limit, vmax=limit)
+                grid[row, column].imshow(state[row, label].cpu().numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit)
             bars = [COLOURS[5] if c == label else COLOURS[0] for c in range(logits.shape[1])]
-            grid[row, -1].bar(range(logits.shape[1]), logits[row].cpu(), color=bars)
+            grid[row, -1].bar(range(logits.shape[1]), logits[row].cpu().numpy(), color=bars)
             grid[row, -1].set(xticks=range(logits.shape[1]), yticks=[])
             grid[row, -1].tick_params(labelsize=6)
             for ax in grid[row, :-1]:
                 ax.set(xticks=[], yticks=[])
+                ax.spines[:].set(visible=True, color="#bbbbbb", linewidth=0.6)
             for ax in grid[row]:
                 ax.grid(False)
         for ax, title in zip(grid[0], ["image", *titles, "logits"], strict=True):

@@ -38,14 +38,21 @@ class Sphere:
     """The sphere about the origin through the step's start: y = z |x| / |z|."""
 
     def retract(self, x: State, z: State) -> Retraction:
-        """z, scaled to the norm of x."""
-        scale = _norm(x) / _norm(z)
+        """z, scaled to the norm of x. The sphere through the origin is the origin: such a row stays there."""
+        radius, length = _norm(x), _norm(z)
+        scale = torch.where(radius > 0, radius / length, 0.0)
+        # A length that overflows is a row that diverged; radius / inf would bring it back as zero.
+        scale = torch.where(torch.isinf(length), torch.nan, scale)
         return Retraction(z * scale, scale)
 
     def pullback(self, x: State, end: Retraction, p: State) -> tuple[State, State]:
-        """In closed form, with y parallel to z: to z goes |x|/|z| (p - <p, y> y/|y|^2), to x goes <p, y> x/|x|^2."""
+        """In closed form: to z goes |x|/|z| (p - <p, y> y/|y|^2), to x goes <p, y> x/|x|^2.
+
+        y is parallel to z and as long as x, so that neither z nor the length of x is needed.
+        """
         y, scale = end
-        radial = (p * y).sum(1, keepdim=True) / _norm(y).square()
+        length = _norm(y)
+        radial = torch.where(length > 0, (p * y).sum(1, keepdim=True) / length.square(), 0.0)
         return x * radial, torch.addcmul(p, y, radial, value=-1) * scale
 
 

@@ -48,6 +48,6 @@ def tableau(name: str) -> Tableau:
     Raises:
         ValueError: no method has that name; the message lists those that exist.
     """
-    if name not in TABLEAUS:
+    if not isinstance(name, str) or name not in TABLEAUS:
         raise ValueError(f"Unknown method {name!r}; known are {', '.join(TABLEAUS)}.")
     return TABLEAUS[name]

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cde_nets.atomic import write_atomically
+from cde_nets.digests import tensor_bytes
 from cde_nets.nn.image import ImageNetworkConfig, image_network
 from cde_nets.nn.network import Network
 
@@ -127,6 +128,5 @@ def check_digest(network: Network, digest: str, path: Path) -> None:
 def _checksum(kind: str, about: str, tensors: dict[str, Tensor]) -> str:
     seen = hashlib.sha256(json.dumps([kind, about]).encode())
     for name, value in sorted(tensors.items()):
-        seen.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        seen.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        seen.update(tensor_bytes(name, value))
     return seen.hexdigest()
