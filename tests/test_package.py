@@ -47,9 +47,9 @@ ALLOWED = {
     "controls": {"fields"},
     "solve": {"fields", "controls", "errors"},
     "gradient": {"solve", "fields", "controls"},
-    "nn": {"digests", "gradient", "solve", "fields", "controls", "errors"},
+    "nn": {"configuration", "digests", "gradient", "solve", "fields", "controls", "errors"},
     "data": {"atomic"},
-    "train": {"digests", "nn", "gradient", "solve", "fields", "controls", "data", "errors", "atomic"},
+    "train": {"configuration", "digests", "nn", "gradient", "solve", "fields", "controls", "data", "errors", "atomic"},
     "plot": {"train", "nn", "gradient", "solve", "fields", "controls", "data"},
     "theory": set(),
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from torch import nn
 
+from cde_nets.configuration import from_dict, to_dict
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields.base import Fields
 from cde_nets.fields.convolutional import ConvFields, Kernel
@@ -110,7 +111,7 @@ class ImageNetworkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "intervals": list(self.intervals)}
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageNetworkConfig:
@@ -119,12 +120,7 @@ class ImageNetworkConfig:
         Raises:
             ValueError: an unknown name, or a value out of range.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"Unknown in a network's configuration: {', '.join(sorted(unknown))}.")
-        if isinstance(values.get("intervals"), list):
-            values = {**values, "intervals": tuple(values["intervals"])}
-        return cls(**values)
+        return from_dict(cls, values)
 
 
 def image_network(config: ImageNetworkConfig) -> Network:

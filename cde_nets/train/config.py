@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
+
+from cde_nets.configuration import from_dict, to_dict
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class TrainConfig:
         ValueError: a number out of range.
     """
 
-    epochs: int = 18
+    epochs: int = 15
     batch_size: int = 200
     learning_rate: float = 0.03
     readout_rate: float = 10.0
@@ -42,7 +44,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
@@ -51,7 +53,4 @@ class TrainConfig:
         Raises:
             ValueError: an unknown name, or a value out of range.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"Unknown in a training configuration: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+        return from_dict(cls, values)
