@@ -23,7 +23,7 @@ from rich.table import Table
 from cde_nets.atomic import write_atomically
 from cde_nets.data import MNIST, load_mnist
 from cde_nets.nn import ImageNetworkConfig
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, plain_log_ticks, save, styled
 from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer
 
 app = typer.Typer(add_completion=False)
@@ -93,8 +93,7 @@ def errors_figure(metrics: list[list[dict[str, Any]]], rows: list[dict[str, Any]
             )
             ax.plot(epochs[-1] + 0.5, 100 * (1 - row["test_accuracy"]), "o", color=colour)
         ax.set(xlabel="epoch", ylabel="validation error (dots: test error), %", yscale="log")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("{x:g}")
+        plain_log_ticks(ax)
         ax.set_title(f"{rows[0]['trained_parameters']} trained numbers, {rows[0]['frozen_parameters']:,} frozen")
         ax.legend()
     return made

@@ -50,9 +50,20 @@ def control_curves(control: PiecewiseConstantControl, ax: Axes | None = None) ->
                 ax.stairs(values[:, i], edges, baseline=None, color="#bbbbbb", linewidth=0.5, alpha=0.6)
         for colour, i in zip(COLOURS, strongest, strict=False):
             ax.stairs(values[:, i], edges, baseline=None, color=colour, linewidth=1.8)
-            ax.annotate(f"$u_{{{i + 1}}}$", (1.02, values[-1, i]), color=colour, va="center", annotation_clip=False)
         ax.set(xlabel="t", ylabel="$u_i(t)$", xlim=(0, 1))
+        _name_ends(ax, {i: float(values[-1, i]) for i in strongest})
     return ax
+
+
+def _name_ends(ax: Axes, ends: dict[int, float]) -> None:
+    """Name curves at their right ends, in their colours, none over another."""
+    low, high = ax.get_ylim()
+    gap, place = 0.11 * (high - low), low
+    colours = dict(zip(ends, COLOURS, strict=False))
+    for i, end in sorted(ends.items(), key=lambda item: item[1]):
+        place = max(end, place)
+        ax.annotate(f"$u_{{{i + 1}}}$", (1.02, place), color=colours[i], va="center", annotation_clip=False)
+        place += gap
 
 
 def controls(stages: Sequence[PiecewiseConstantControl]) -> Figure:
@@ -64,7 +75,8 @@ def controls(stages: Sequence[PiecewiseConstantControl]) -> Figure:
         for number, control in enumerate(stages):
             last = number == len(stages) - 1
             control_map(control, grid[0, number], limit=limit, bar=last).set_title(f"stage {number + 1}")
-            control_curves(control, grid[1, number]).set_ylim(-1.05 * limit, 1.05 * limit)
+            grid[1, number].set_ylim(-1.05 * limit, 1.05 * limit)
+            control_curves(control, grid[1, number])
         total = sum(c.values.numel() for c in stages)
         energy = sum(float(torch.mean(c.values.detach().square(), 0).sum()) for c in stages)
         made.suptitle(f"{total} trained controls, energy $\\int |u|^2 dt$ = {energy:.3g} over all stages")

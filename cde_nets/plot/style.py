@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 # Okabe and Ito's palette ("Color universal design", 2008), black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -25,6 +26,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -53,6 +55,13 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 4.0) -> Axes:
         return ax
     with styled():
         return figure(width, height).subplots()
+
+
+def plain_log_ticks(ax: Axes) -> None:
+    """1, 2, 3, 5, 10, .. on a logarithmic y axis, as plain numbers."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def save(drawn: Axes | Figure, path: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cde_nets.plot.style import COLOURS, axes, figure, styled
+from cde_nets.plot.style import COLOURS, axes, figure, plain_log_ticks, styled
 
 
 def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -> Figure:
@@ -35,8 +35,7 @@ def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -
         for ax in (left, right):
             if chosen_epoch is not None:
                 ax.axvline(chosen_epoch, color="#777777", linestyle=":", label=f"chosen, epoch {chosen_epoch}")
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("{x:g}")
+            plain_log_ticks(ax)
             ax.legend()
     return made
 
@@ -52,7 +51,7 @@ def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
     with styled():
         ax = axes(ax, 5.0, 4.4)
         mistakes = np.ma.masked_array(matrix, mask=np.eye(len(matrix), dtype=bool))
-        image = ax.imshow(mistakes, cmap="cividis_r")
+        image = ax.imshow(mistakes, cmap="Blues")
         largest = max(int(mistakes.max()), 1)
         for (label, answer), count in np.ndenumerate(matrix):
             dark = label != answer and count > 0.6 * largest

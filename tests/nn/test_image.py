@@ -118,7 +118,7 @@ def test_the_configuration_survives_json():
 
 
 def test_an_unknown_name_in_a_configuration_is_refused():
-    with pytest.raises(ValueError, match="Unknown in ImageNetworkConfig: depth, widht. It has size, "):
+    with pytest.raises(ValueError, match=r"Unknown in ImageNetworkConfig: depth, widht\. It has size, "):
         ImageNetworkConfig.from_dict({"widht": 3, "depth": 2, "size": 28})
 
 

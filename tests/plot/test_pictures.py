@@ -36,7 +36,9 @@ def test_control_curves_name_the_fields_of_largest_energy(control):
     with torch.no_grad():
         control.values[:, 4] = 100.0
     ax = plot.control_curves(control)
-    assert ax.texts[0].get_text() == "$u_{5}$"
+    named = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert len(named) == 5
+    assert named["$u_{5}$"] == pytest.approx(100.0)
     assert len(ax.patches) == 6
     np.testing.assert_allclose(ax.patches[-5].get_data().values, 100.0)
 
