@@ -13,6 +13,9 @@ import jaxtyping
 import numpy as np
 import pytest
 
+# Tests are many small solves: on a busy machine threads that wait for each other make them many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
 ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solve", "train")
 
