@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
-mnist: .venv/ready  ## Train MNIST with 745 numbers: about three minutes on two cores. OPTIONS="--seed 1" passes options on.
+mnist: .venv/ready  ## Train MNIST with 745 numbers: about three minutes. OPTIONS="--seed 1" passes options on.
 	$(BIN)/cde-nets train mnist $(OPTIONS)
 
 test: .venv/ready  ## Run the tests.
@@ -18,8 +18,8 @@ lint: .venv/ready  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures.
-	$(BIN)/python -m experiments.mnist_seeds
+seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures and pictures.
+	$(BIN)/python -m experiments.mnist_seeds --publish docs
 
 bench: .venv/ready  ## Time velocity and gradient beside torchdiffeq.
 	$(BIN)/python -m benchmarks.flow

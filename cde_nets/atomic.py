@@ -13,6 +13,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; what was at path is untouched, and no half remains.
     """
+    try:
+        _write(path, content)
+    except OSError as error:
+        # A full disk is reported without a name; whoever reads the message needs one.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
     try:

@@ -54,7 +54,7 @@ class PiecewiseConstantControl(Control):
         super().__init__()
         for name, value in (("steps", steps), ("count", count)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"A control needs {name} >= 1; got {name}={value!r}.")
+                raise ValueError(f"A control needs an integer {name} >= 1; got {name}={value!r}.")
         self.steps, self.count = steps, count
         start = torch.zeros(steps, count) if values is None else draw.coefficients(values, "values", (steps, count))
         self.values = nn.Parameter(start)
@@ -63,7 +63,13 @@ class PiecewiseConstantControl(Control):
     def random(
         cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
     ) -> PiecewiseConstantControl:
-        """Initial values iid N(0, scale^2)."""
+        """Initial values iid N(0, scale^2).
+
+        Raises:
+            ValueError: a scale below 0, or as the class.
+        """
+        if not 0 <= scale < float("inf"):
+            raise ValueError(f"scale must be finite and at least 0; got {scale!r}.")
         return cls(steps, count, values=draw.as_buffer(draw.generator(seed).normal(0, scale, (steps, count)), dtype))
 
     @property

@@ -23,8 +23,9 @@ from rich.table import Table
 from cde_nets.atomic import write_atomically
 from cde_nets.data import MNIST, load_mnist
 from cde_nets.nn import ImageNetworkConfig
+from cde_nets.plot import run_pictures
 from cde_nets.plot.style import COLOURS, figure, plain_log_ticks, save, styled
-from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer
+from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer, load_network
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +38,9 @@ def mnist_seeds(
     ),
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the four MNIST files.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Copy the results, the figure and the first run's pictures to this docs folder.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
 ) -> None:
     """Train MNIST from several seeds; write results.jsonl and errors.png."""
@@ -51,6 +55,8 @@ def mnist_seeds(
         rows.append(result_of(Run(out / f"seed-{seed}"), ImageNetworkConfig(seed=seed), training, data))
     write_atomically(out / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     save(errors_figure([Run(out / f"seed-{seed}").read_metrics() for seed in range(seeds)], rows), out / "errors.png")
+    if publish is not None:
+        _publish(out, data, publish)
     Console().print(_table(rows))
 
 
@@ -97,6 +103,16 @@ def errors_figure(metrics: list[list[dict[str, Any]]], rows: list[dict[str, Any]
         ax.set_title(f"{rows[0]['trained_parameters']} trained numbers, {rows[0]['frozen_parameters']:,} frozen")
         ax.legend()
     return made
+
+
+def _publish(out: Path, data: MNIST, docs: Path) -> None:
+    run = Run(out / "seed-0")
+    pictures = run_pictures(run, load_network(run.network)[0], data.test)
+    for folder, files in (("images", [*pictures, out / "errors.png"]), ("results", [out / "results.jsonl"])):
+        (docs / folder).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            name = file.name if folder == "images" else "mnist_seeds.jsonl"
+            write_atomically(docs / folder / name, file.read_bytes())
 
 
 def _row(result: dict[str, Any]) -> dict[str, Any]:

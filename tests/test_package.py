@@ -50,7 +50,7 @@ ALLOWED = {
     "nn": {"configuration", "digests", "gradient", "solve", "fields", "controls", "errors"},
     "data": {"atomic"},
     "train": {"configuration", "digests", "nn", "gradient", "solve", "fields", "controls", "data", "errors", "atomic"},
-    "plot": {"train", "nn", "gradient", "solve", "fields", "controls", "data"},
+    "plot": {"atomic", "train", "nn", "gradient", "solve", "fields", "controls", "data"},
     "theory": set(),
 }
 

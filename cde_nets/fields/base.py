@@ -125,7 +125,7 @@ class Fields(nn.Module, ABC):
     @property
     def frozen_numbers(self) -> int:
         """How many frozen coefficients the family stores."""
-        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
+        return sum(value.numel() for value in self.state_dict().values() if value.is_floating_point())
 
     def digest(self) -> str:
         """SHA-256 over the family's structure and the exact bytes of its coefficients, as hexadecimal text."""
@@ -144,7 +144,14 @@ class Fields(nn.Module, ABC):
         return f"dim={self.dim}, count={self.count}, degree={self.degree}"
 
     def _reference(self) -> Tensor:
-        return next(b for b in self.buffers() if b.is_floating_point())
+        # Not self.buffers(), which walks the module tree: this is asked at every door.
+        own = (b for b in self._buffers.values() if b is not None and b.is_floating_point())
+        found = next(own, None)
+        return (
+            next(child for child in self.children() if isinstance(child, Fields))._reference()
+            if found is None
+            else found
+        )
 
     def _check(self, x: Tensor, u: Tensor) -> None:
         self._check_state(x, "x")
@@ -170,6 +177,8 @@ class Fields(nn.Module, ABC):
         self._check_kind(x, name)
 
     def _check_kind(self, x: Tensor, name: str) -> None:
+        if x.dtype != self.dtype and not x.is_floating_point():
+            raise ValueError(f"{name} is {x.dtype}; the fields are {self.dtype}. Cast it: {name}.to({self.dtype}).")
         if x.dtype != self.dtype:
             raise ValueError(
                 f"{type(self).__name__} has {self.dtype} coefficients; {name} is {x.dtype}. "

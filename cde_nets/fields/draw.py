@@ -46,7 +46,7 @@ def coefficients(value: Any, name: str, shape: tuple[int | None, ...]) -> Tensor
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating point; got {tensor.dtype}. Use .to(torch.float64), say.")
     if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} holds NaN or infinity; frozen coefficients must be finite.")
+        raise ValueError(f"{name} holds NaN or infinity; every number must be finite.")
     return tensor
 
 

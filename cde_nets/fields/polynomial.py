@@ -14,7 +14,7 @@ from torch import Tensor
 from cde_nets.fields import draw
 from cde_nets.fields.base import _at_least
 from cde_nets.fields.features import FeatureFields
-from theory import monomial_exponents
+from theory import monomial_count, monomial_exponents
 
 if TYPE_CHECKING:
     from theory import MonomialProgram
@@ -84,6 +84,12 @@ class PolynomialFields(FeatureFields):
             raise ValueError(
                 "coefficient_map and latent go together: Q maps a normal vector of dimension `latent` to the "
                 f"coefficients; got coefficient_map={coefficient_map!r}, latent={latent!r}."
+            )
+        numbers = count * dim * monomial_count(dim, degree)
+        if numbers > 2**31:
+            raise ValueError(
+                f"{count} fields of degree {degree} on R^{dim} have {numbers:,} coefficients, which no machine holds: "
+                "take a lower degree or dimension, or RidgeFields."
             )
         exponents = monomial_exponents(dim, degree)
         shape = (count, dim, len(exponents))

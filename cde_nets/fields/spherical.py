@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class SphericalFields(Fields):
     """P V_i with P(x) = I - x x^T / |x|^2, the projection on the sphere's tangent space at x.
 
-    |x| is constant along the flow in exact arithmetic; the fields are rational and undefined at the origin.
+    |x| is constant along the flow in exact arithmetic; the fields are rational,
+    undefined at the origin and taken to be zero there.
 
     Args:
         base: the family V_1, ..., V_d, dim >= 2.
@@ -42,15 +43,20 @@ class SphericalFields(Fields):
         square = x.square().sum(1, keepdim=True)
         c = (x * v).sum(1, keepdim=True) / square
         radial = (w * x).sum(1, keepdim=True) / square
-        return Pullback(state - radial * (v - 2 * c * x) - c * w, control)
+        return Pullback(torch.where(square > 0, state - radial * (v - 2 * c * x) - c * w, 0.0), control)
 
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         values = self.base.evaluate(x)
-        along = (values @ x[:, :, None]) / x.square().sum(1)[:, None, None]
-        return values - along * x[:, None, :]
+        square = x.square().sum(1, keepdim=True)
+        along = (values @ x[:, :, None]) / square[:, None]
+        return torch.where(square[:, None] > 0, values - along * x[:, None, :], 0.0)
 
     def _structure(self) -> tuple[object, ...]:
         return (self.base.digest(),)
+
+    def extra_repr(self) -> str:
+        """Shown by print(fields); the base is shown inside."""
+        return f"of {type(self.base).__name__}({self.base.extra_repr()})"
 
     def exact(self) -> SphericalProgram:
         """The projected family in exact rational form."""
@@ -60,4 +66,6 @@ class SphericalFields(Fields):
 
 
 def _project(x: Tensor, v: Tensor) -> Tensor:
-    return torch.addcmul(v, x, (x * v).sum(1, keepdim=True) / x.square().sum(1, keepdim=True), value=-1)
+    square = x.square().sum(1, keepdim=True)
+    along = torch.addcmul(v, x, (x * v).sum(1, keepdim=True) / square, value=-1)
+    return torch.where(square > 0, along, 0.0)

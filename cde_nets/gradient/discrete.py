@@ -32,6 +32,10 @@ def discrete(grid: FixedGrid, x: State, values: Values) -> State:
     Returns:
         Shape (batch, dim).
     """
+    if not (torch.is_grad_enabled() and (x.requires_grad or values.requires_grad)):
+        for n in range(grid.steps):
+            x, _ = grid.step(n, x, values[n])
+        return x
     end: Tensor = _Discrete.apply(grid, x, values)  # type: ignore[no-untyped-call]
     return end
 

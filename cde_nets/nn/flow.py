@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 
 import torch
@@ -51,10 +52,15 @@ class ControlledODE(nn.Module):
         throw: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(control, Control):
+            raise ValueError(
+                f"control must be a Control, such as PiecewiseConstantControl(steps, count); got a "
+                f"{type(control).__name__}. The order is ControlledODE(fields, control)."
+            )
         families = [fields] if isinstance(fields, Fields) else list(fields)
         intervals = len(control.breakpoints) + 1
         _check_families(families, control, intervals)
-        self.tied = isinstance(fields, Fields) or len(families) < intervals
+        self.tied = isinstance(fields, Fields) or len(families) == 1
         self.families = nn.ModuleList(families)
         self.control = control
         self.method = RungeKutta(method) if isinstance(method, str) else method
@@ -62,27 +68,29 @@ class ControlledODE(nn.Module):
         self.throw = throw
         steps = self.method.steps or intervals
         mesh = uniform_mesh(steps, control.breakpoints)
+        retraction = manifold_named(manifold)
         if manifold is not None and self.method.tableau.order > 1 and any(_leaves_sphere(f) for f in families):
             raise ValueError(
                 f"manifold={manifold!r} with {self.method.name!r} keeps its order only on tangent fields: wrap the "
                 "fields in SphericalFields, or use method='euler'."
             )
+        middles = [(mesh[n] + mesh[n + 1]) / 2 for n in range(steps)]
         # On the fields' own list every step's family is looked up once; the modules may still be cast or moved.
         self._grid = FixedGrid(
-            [families[n * len(families) // steps] for n in range(steps)],
+            [families[0 if self.tied else bisect(control.breakpoints, t)] for t in middles],
             self.method.tableau,
             mesh,
-            manifold_named(manifold),
+            retraction,
         )
 
     @property
     def dim(self) -> int:
-        """M."""
+        """The dimension m of the state."""
         return self._grid.fields[0].dim
 
     @property
     def count(self) -> int:
-        """D."""
+        """The number d of fields a family has."""
         return self.control.count
 
     def forward(self, x: State) -> State:
@@ -92,6 +100,9 @@ class ControlledODE(nn.Module):
             ValueError: x does not fit the fields, or (with throw) holds NaN or infinity.
             DivergedError: with throw, rows that left the finite numbers; the message names them and the time.
         """
+        # The fields would say it too, but not before torch has stumbled over what is no tensor.
+        if not isinstance(x, Tensor):
+            raise ValueError(f"x must be a torch tensor of shape (batch, {self.dim}); got a {type(x).__name__}.")
         if self.throw:
             self._check_finite(x)
         end = discrete(self._grid, x, self._values())
@@ -116,13 +127,12 @@ class ControlledODE(nn.Module):
         """One line: fields, whether they are tied or fresh, control, method."""
         family = self._grid.fields[0]
         kind = f"{type(family).__name__}({family.extra_repr()})"
-        spread = (
-            f"tied over {len(self.control.breakpoints) + 1} intervals"
-            if self.tied
-            else f"fresh at each of {len(self.families)} intervals"
-        )
+        intervals = len(self.control.breakpoints) + 1
+        spread = f"tied over {intervals} intervals" if self.tied else f"fresh at each of {intervals} intervals"
+        spread = "on one interval" if intervals == 1 else spread
+        steps = f"{self._grid.steps} step" + "s" * (self._grid.steps > 1)
         place = "" if self.manifold is None else f" on the {self.manifold}"
-        return f"{kind}, {spread}, {self.method.name} in {self._grid.steps} steps{place}, no drift"
+        return f"{kind}, {spread}, {self.method.name} in {steps}{place}, no drift"
 
     def extra_repr(self) -> str:
         """Shown by print(flow)."""
@@ -141,6 +151,8 @@ class ControlledODE(nn.Module):
             )
 
     def _divergence(self, x: Tensor) -> str:
+        if not all(bool(torch.isfinite(p).all()) for p in self.control.parameters()):
+            return "The control holds NaN or infinity: a training step was too long, or its values were set so."
         finite = torch.isfinite(self.trajectory(x)).all(-1)
         rows = torch.nonzero(~finite[-1]).flatten().tolist()
         first = int(finite[:, rows].all(1).to(torch.int64).sum())

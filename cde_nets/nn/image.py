@@ -21,6 +21,9 @@ from cde_nets.nn.network import Network, Stage
 from cde_nets.nn.readout import ChannelMeanReadout
 from cde_nets.solve.tableau import tableau
 
+# 2 GiB of float64 draws: past this a slip of the hand is likelier than a wish.
+MOST_FROZEN = 2**28
+
 
 @dataclass(frozen=True)
 class ImageNetworkConfig:
@@ -99,6 +102,12 @@ class ImageNetworkConfig:
         for name in ("orthogonal", "tied"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}.")
+        frozen = sum(self.intervals) * self.count * self.channels * self.kernel_size**2
+        if frozen > MOST_FROZEN:
+            raise ValueError(
+                f"This network would draw {frozen:,} frozen numbers, more than {MOST_FROZEN:,}: take fewer intervals, "
+                "fields or channels."
+            )
         tableau(self.method)
         smallest = (self.size + 1) // 2 >> len(self.intervals) - 1
         if smallest < 1:

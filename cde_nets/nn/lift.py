@@ -63,10 +63,15 @@ class ConvLift(nn.Module):
         """Images of any brightness scale, shape (batch, size, size), to flat states, shape (batch, dim).
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape or dtype.
         """
         if images.ndim != 3 or tuple(images.shape[1:]) != (self.size, self.size):
             raise ValueError(f"Expected images of shape (batch, {self.size}, {self.size}); got {tuple(images.shape)}.")
+        if images.dtype != self.kernels.dtype:
+            raise ValueError(
+                f"Expected images of {self.kernels.dtype}, got {images.dtype}. Bytes become numbers by "
+                "images.float() / 255."
+            )
         # One channel is its own channels_last: said so, the convolution writes its output in the states' flat order.
         one = standardize(images)[:, None].to(memory_format=torch.channels_last)
         lifted = functional.conv2d(one, self.kernels, stride=self.stride, padding=self.kernels.shape[-1] // 2)

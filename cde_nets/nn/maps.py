@@ -56,4 +56,5 @@ def standardize(images: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
     deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
     # The mean of a constant image is rounded: what is left of the image then is rounding, and must not be scaled up.
     rounding = 8 * torch.finfo(images.dtype).eps * mean.abs()
-    return torch.where(deviation > rounding, centred / deviation, 0.0)
+    # Asked this way round, NaN and infinity go on to where they are refused.
+    return torch.where(deviation <= rounding, 0.0, centred / deviation)

@@ -24,6 +24,8 @@ class Stage(nn.Module):
 
     def __init__(self, flow: ControlledODE, after: nn.Module | None = None) -> None:
         super().__init__()
+        if not isinstance(flow, ControlledODE):
+            raise ValueError(f"A stage begins with a ControlledODE; got a {type(flow).__name__}.")
         if after is not None and any(True for _ in after.parameters()):
             raise ValueError(f"The map after a flow is fixed; {type(after).__name__} has trained numbers.")
         self.flow = flow
@@ -44,18 +46,28 @@ class Network(nn.Module):
         readout: from the end (and the start) to the output.
 
     Raises:
-        ValueError: no stage, or a lift with trained numbers.
+        ValueError: no stage, something else than stages or a readout, a lift with trained numbers, or spaces that do
+            not fit where they are known.
     """
 
     def __init__(self, lift: nn.Module | None, stages: Iterable[Stage], readout: Readout) -> None:
         super().__init__()
         if lift is not None and any(True for _ in lift.parameters()):
             raise ValueError(f"The lift is frozen; {type(lift).__name__} has trained numbers.")
-        self.lift = lift if lift is not None else nn.Identity()
-        self.stages = nn.ModuleList(stages)
-        self.readout = readout
-        if not len(self.stages):
+        listed = [stages] if isinstance(stages, nn.Module) else list(stages)
+        for stage in listed:
+            if not isinstance(stage, Stage):
+                raise ValueError(f"stages must be a list of Stage; got a {type(stage).__name__}: write [Stage(flow)].")
+        if not listed:
             raise ValueError("A network needs at least one stage.")
+        if not isinstance(readout, Readout):
+            raise ValueError(
+                f"readout must be a Readout; got a {type(readout).__name__}. LinearReadout is a linear one."
+            )
+        self.lift = lift if lift is not None else nn.Identity()
+        self.stages = nn.ModuleList(listed)
+        self.readout = readout
+        self._check_spaces()
 
     def forward(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """What the readout makes of the last stage's end, shape (batch, outputs)."""
@@ -64,6 +76,13 @@ class Network(nn.Module):
             end = stage(end)
         out: Tensor = self.readout(end, start)
         return out
+
+    def _check_spaces(self) -> None:
+        space: object = getattr(self.lift, "dim", None)
+        for number, stage in enumerate(self.flow_stages(), start=1):
+            if space is not None and space != stage.flow.dim:
+                raise ValueError(f"Stage {number} flows on R^{stage.flow.dim}; what comes in is in R^{space}.")
+            space = stage.flow.dim if isinstance(stage.after, nn.Identity) else None
 
     def flow_stages(self) -> list[Stage]:
         """The stages, in order."""
@@ -86,7 +105,9 @@ class Network(nn.Module):
     @property
     def frozen_numbers(self) -> int:
         """How many frozen numbers the lift, the fields and the readout store."""
-        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
+        trained = {name for name, _ in self.named_parameters()}
+        stored = (value for name, value in self.state_dict().items() if name not in trained)
+        return sum(value.numel() for value in stored if value.is_floating_point())
 
     def frozen_digest(self) -> str:
         """SHA-256 over the exact bytes of everything frozen, as hexadecimal text."""
@@ -94,8 +115,11 @@ class Network(nn.Module):
         for name, module in sorted(self.named_modules(), key=lambda item: item[0]):
             if isinstance(module, Fields):
                 seen.update(f"{name} {module.digest()}".encode())
-        for name, value in sorted(self.named_buffers()):
-            seen.update(tensor_bytes(name, value))
+        # Tables that are derived from the coefficients are not persistent and not part of what is frozen.
+        trained = {name for name, _ in self.named_parameters()}
+        for name, value in sorted(self.state_dict().items()):
+            if name not in trained:
+                seen.update(tensor_bytes(name, value))
         return seen.hexdigest()
 
     def describe(self) -> str:

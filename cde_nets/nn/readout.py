@@ -108,6 +108,7 @@ class AnchorReadout(Readout):
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
+        _check_width(end, self.anchors.shape[1])
         logits: Tensor = self.scale / end.shape[1] ** 0.5 * (end @ self.anchors.mT)
         return logits
 
@@ -127,5 +128,11 @@ class LinearReadout(Readout):
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch outputs"]:
         """Shape (batch, dim) to (batch, outputs)."""
+        _check_width(end, self.linear.in_features)
         out: Tensor = self.linear(end)
         return out
+
+
+def _check_width(end: Tensor, dim: int) -> None:
+    if end.ndim != 2 or end.shape[1] != dim:
+        raise ValueError(f"This readout was made for states of shape (batch, {dim}); got {tuple(end.shape)}.")

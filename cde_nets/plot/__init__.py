@@ -1,9 +1,19 @@
 """Pictures. Functions take and return Axes or Figures of matplotlib and need no display."""
 
-from cde_nets.plot.controls import control_curves, control_map, controls
+from cde_nets.plot.controls import control_curves, control_map, control_sizes, controls
 from cde_nets.plot.images import image_flow
 from cde_nets.plot.run import run_pictures
 from cde_nets.plot.style import save
 from cde_nets.plot.training import confusion, curves
 
-__all__ = ["confusion", "control_curves", "control_map", "controls", "curves", "image_flow", "run_pictures", "save"]
+__all__ = [
+    "confusion",
+    "control_curves",
+    "control_map",
+    "control_sizes",
+    "controls",
+    "curves",
+    "image_flow",
+    "run_pictures",
+    "save",
+]

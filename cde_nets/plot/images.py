@@ -17,7 +17,9 @@ from cde_nets.plot.style import COLOURS, DIVERGING, figure, styled
 def image_flow(network: Network, images: Float[Tensor, "rows height width"], labels: Int[Tensor, "rows"]) -> Figure:
     """Each image, the channel of its label after the lift and after every step, and the logits at the end.
 
-    That channel's mean is what the readout reads for the label: a right answer is a channel that has turned red.
+    That channel's mean is what the readout reads for the label: a right answer is a channel that has turned red. The
+    pictures of a column share their scale of colours, blue below zero and red above, and so do the logits; the label's
+    bar is orange, and where another is higher that one is black.
 
     Args:
         network: of `image_network`.
@@ -26,6 +28,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
     """
     states, titles = _states(network, images)
     logits = network(images)
+    classes, top = logits.shape[1], 1.05 * float(logits.abs().max())
     with styled():
         made = figure(1.0 * (len(states) + 3), 1.05 * len(images) + 0.5)
         grid = made.subplots(len(images), len(states) + 2, squeeze=False, width_ratios=[1] * (len(states) + 1) + [1.8])
@@ -34,9 +37,11 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
             grid[row, 0].imshow(images[row].cpu().numpy(), cmap="gray_r")
             for column, (state, limit) in enumerate(zip(states, limits, strict=True), start=1):
                 grid[row, column].imshow(state[row, label].cpu().numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit)
-            bars = [COLOURS[5] if c == label else COLOURS[0] for c in range(logits.shape[1])]
-            grid[row, -1].bar(range(logits.shape[1]), logits[row].cpu().numpy(), color=bars)
-            grid[row, -1].set(xticks=range(logits.shape[1]), yticks=[])
+            answer = int(logits[row].argmax())
+            bars = [COLOURS[5] if c == label else COLOURS[7] if c == answer else COLOURS[0] for c in range(classes)]
+            grid[row, -1].axhline(0, color="#777777", linewidth=0.6)
+            grid[row, -1].bar(range(classes), logits[row].cpu().numpy(), color=bars)
+            grid[row, -1].set(xticks=range(classes), yticks=[], ylim=(-top, top))
             grid[row, -1].tick_params(labelsize=6)
             for ax in grid[row, :-1]:
                 ax.set(xticks=[], yticks=[])

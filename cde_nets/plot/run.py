@@ -8,7 +8,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.data import Dataset
 from cde_nets.nn.network import Network
 from cde_nets.plot.controls import controls
@@ -24,7 +23,7 @@ def run_pictures(run: Run, network: Network, test: Dataset) -> list[Path]:
 
     Args:
         run: with its metrics and result.
-        network: what was trained.
+        network: what was trained, on the CPU.
         test: the images it was evaluated on.
 
     Returns:
@@ -34,14 +33,12 @@ def run_pictures(run: Run, network: Network, test: Dataset) -> list[Path]:
         ValueError: the run is not finished.
         OSError: a picture cannot be written.
     """
-    network, result = network.cpu(), run.read_result()
+    result = run.read_result()
     # argmax finds the first image of each class; a class that is missing from a small set is left out.
     first = [int((test.labels == label).argmax()) for label in range(10) if (test.labels == label).any()]
     images, labels = torch.from_numpy(test.images[first]), torch.from_numpy(test.labels[first]).long()
     drawn: dict[str, Axes | Figure] = {
-        "controls.png": controls(
-            [f.control for f in network.flows() if isinstance(f.control, PiecewiseConstantControl)]
-        ),
+        "controls.png": controls(network.flows()),
         "curves.png": curves(run.read_metrics(), result["chosen_epoch"]),
         "confusion.png": confusion(result["confusion"]),
         "flow.png": image_flow(network, as_intensity(images), labels),

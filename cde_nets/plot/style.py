@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+
+from cde_nets.atomic import write_atomically
 
 # Okabe and Ito's palette ("Color universal design", 2008), black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -73,4 +76,6 @@ def save(drawn: Axes | Figure, path: Path) -> None:
     whole = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     assert whole is not None
     with styled():
-        whole.savefig(path)
+        drawing = io.BytesIO()
+        whole.savefig(drawing, format=path.suffix.removeprefix("."))
+    write_atomically(path, drawing.getvalue())

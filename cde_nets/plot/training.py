@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cde_nets.plot.style import COLOURS, axes, figure, plain_log_ticks, styled
@@ -24,18 +25,19 @@ def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -
         made = figure(8.0, 3.2)
         left, right = made.subplots(1, 2)
         epochs = [row["epoch"] for row in rows]
-        left.plot(epochs, [row["loss"] for row in rows], color=COLOURS[0], label="training loss")
+        left.plot(epochs, [row["loss"] for row in rows], "o-", markersize=3, color=COLOURS[0], label="training loss")
         left.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
         for colour, name, label in (
-            (COLOURS[0], "train_accuracy", "training, images moved"),
+            (COLOURS[0], "train_accuracy", "training, while learning"),
             (COLOURS[5], "validation_accuracy", "validation"),
         ):
-            right.plot(epochs, [100 * (1 - row[name]) for row in rows], color=colour, label=label)
+            right.plot(epochs, [100 * (1 - row[name]) for row in rows], "o-", markersize=3, color=colour, label=label)
         right.set(xlabel="epoch", ylabel="error, %", yscale="log")
         for ax in (left, right):
             if chosen_epoch is not None:
                 ax.axvline(chosen_epoch, color="#777777", linestyle=":", label=f"chosen, epoch {chosen_epoch}")
             plain_log_ticks(ax)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.legend()
     return made
 
@@ -57,7 +59,7 @@ def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
             dark = label != answer and count > 0.6 * largest
             ax.text(answer, label, str(count), ha="center", va="center", color="white" if dark else "black", fontsize=7)
         ax.grid(False)
-        ax.set(xlabel="answer", ylabel="label", xticks=range(len(matrix)), yticks=range(len(matrix)))
+        ax.set(xlabel="predicted", ylabel="label", xticks=range(len(matrix)), yticks=range(len(matrix)))
         right, total = int(np.trace(matrix)), int(matrix.sum())
         ax.set_title(f"{total - right:,} mistakes in {total:,} images")
         whole = ax.get_figure()

@@ -38,7 +38,7 @@ class FixedGrid:
         return len(self.mesh) - 1
 
     def width(self, n: int) -> float:
-        """H of step n."""
+        """The width h of step n."""
         return self.mesh[n + 1] - self.mesh[n]
 
     def stage_states(self, n: int, x: State, u: Float[Tensor, "stages count"]) -> list[State]:

@@ -40,6 +40,8 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         ValueError: no such file, another kind of file, or one that is damaged.
     """
+    if path.is_dir():
+        raise ValueError(f"No checkpoint at {path}: it is a folder. Did you mean {path / 'network.safetensors'}?")
     if not path.is_file():
         raise ValueError(f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote.")
     if path.stat().st_size > _LARGEST:
@@ -71,7 +73,16 @@ def save_network(path: Path, network: Network, config: ImageNetworkConfig, about
         network: made by `image_network(config)`.
         config: what draws the frozen part again.
         about: anything else to keep with it, as JSON values.
+
+    Raises:
+        ValueError: the network is not the one that the configuration describes, so that it could not be loaded again.
+        OSError: the file cannot be written.
     """
+    if image_network(config).frozen_digest() != network.frozen_digest():
+        raise ValueError(
+            "The configuration describes another network than the one given (or another dtype: checkpoints hold "
+            f"{torch.get_default_dtype()}). Save it with the configuration it was made from."
+        )
     description = {"config": config.to_dict(), "frozen_digest": network.frozen_digest(), **(about or {})}
     save_tensors(path, NETWORK, dict(network.named_parameters()), description)
 

@@ -11,7 +11,7 @@ from cde_nets.configuration import from_dict, to_dict
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Adam under a one-cycle learning rate, on images moved at random by up to `shift` pixels.
+    """Adam under a one-cycle learning rate and momentum, on images moved at random by up to `shift` pixels.
 
     Attributes:
         epochs: passes over the training images.
@@ -39,7 +39,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
         for name in ("learning_rate", "readout_rate"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be finite and positive; got {value!r}.")
 
     def to_dict(self) -> dict[str, Any]:

@@ -44,12 +44,16 @@ def evaluate(
             f"Evaluation needs as many labels as images, at least one; got {len(labels)} and {len(images)}."
         )
     answers, finite = [], 0
+    thrown = [flow.throw for flow in network.flows()]
+    network.set_throw(False)
     for start in range(0, len(images), batch_size):
         logits = network(as_intensity(images[start : start + batch_size]))
         good = torch.isfinite(logits).all(1)
         # An answer no label has: such a row is wrong whatever it is.
         answers.append(torch.where(good, logits.argmax(1), -1))
         finite += int(good.sum())
+    for flow, throw in zip(network.flows(), thrown, strict=True):
+        flow.throw = throw
     answer, classes = torch.cat(answers), logits.shape[1]
     known = answer >= 0
     confusion = torch.bincount(labels[known] * classes + answer[known], minlength=classes**2).reshape(classes, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,13 @@ class Run:
         Raises:
             ValueError: it is there and not empty, or is no folder.
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is no folder: choose another with --out.")
+        above = next(parent for parent in self.folder.absolute().parents if parent.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise ValueError(f"{self.folder} cannot be made, {above} is no writable folder: choose another with --out.")
+        # A temporary file of a writer that was killed is nobody's work.
+        if self.folder.exists() and not all(path.name.endswith(".part") for path in self.folder.iterdir()):
             raise ValueError(
                 f"{self.folder} is there already and not empty: choose another folder with --out, or go on with the "
                 f"run in it by --resume {self.folder}."
@@ -84,10 +91,12 @@ class Run:
         Raises:
             ValueError: the folder holds no run, or its configuration is damaged.
         """
+        if self.folder.is_file():
+            raise ValueError(f"{self.folder} is a file; a run is a folder. Did you mean {self.folder.parent}?")
         values = _read_object(self.config, f"{self.folder} is not a run: it has no config.json.")
         try:
             network, training = values["network"], values["training"]
-            return ImageNetworkConfig.from_dict(network), TrainConfig.from_dict(training), int(values["threads"])
+            return ImageNetworkConfig.from_dict(network), TrainConfig.from_dict(training), _positive(values["threads"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.config} is damaged: {type(error).__name__} {error}.") from error
 
@@ -114,6 +123,12 @@ class Run:
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """All of metrics.jsonl, atomically: a few hundred lines at most."""
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _positive(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TypeError(f"threads must be an integer of at least 1, found {value!r}")
+    return value
 
 
 def _read_object(path: Path, absent: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from cde_nets.train.run import Run
 
 STATE = "cde-nets training state 1"
 _REPORT_EVERY = 10
+# Momentum falls from the second to the first while the rate rises, and comes back.
+_MOMENTA = (0.85, 0.95)
 
 
 @runtime_checkable
@@ -88,9 +90,15 @@ class Trainer:
         controls = list(self.network.stages.parameters())
         rates = [config.learning_rate, config.learning_rate * config.readout_rate]
         groups = [{"params": group, "lr": rate} for group, rate in zip((controls, readout), rates, strict=True)]
-        self._optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self._optimizer = torch.optim.Adam(groups, betas=(_MOMENTA[1], 0.99))
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, rates, total_steps=self.steps, pct_start=0.2, div_factor=10.0
+            self._optimizer,
+            rates,
+            total_steps=self.steps,
+            pct_start=0.2,
+            div_factor=10.0,
+            base_momentum=_MOMENTA[0],
+            max_momentum=_MOMENTA[1],
         )
         self._progress = _Progress()
         self._best: dict[str, Tensor] = self._parameters()
@@ -128,14 +136,19 @@ class Trainer:
         """
         if self.run.result.exists():
             raise ValueError(f"{self.run.folder} is finished: it has a result.json. Nothing is left to resume.")
+        if self.run.config.exists() and not self.run.state.exists():
+            # Killed between its first two files: nothing was trained yet.
+            self._save()
         tensors, about = load_tensors(self.run.state, STATE)
-        here = self._identity()
-        for name, value in here.items():
-            if about.get(name) != value:
-                raise ValueError(
-                    f"{self.run.state} was trained with another {name}: {about.get(name)} there, {value} here. "
-                    "A run goes on only with what it began with."
-                )
+        there, here = _flat(about), _flat(self._identity())
+        differing = [
+            f"{name} {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.run.state} was trained otherwise: {'; '.join(differing)}. A run goes on only with what it "
+                "began with."
+            )
         check_digest(self.network, about["frozen_digest"], self.run.state)
         self._progress = _Progress(**about["progress"])
         copy_into(self.network, _under("network/", tensors), self.run.state)
@@ -290,6 +303,13 @@ class Trainer:
 def versions() -> dict[str, str]:
     """What a result depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("cde-nets", "torch", "numpy")}}
+
+
+def _flat(about: dict[str, Any]) -> dict[str, Any]:
+    """One level of names: network.count and so on."""
+    parts = ("network", "training")
+    inner = {f"{part}.{name}": value for part in parts for name, value in about[part].items()}
+    return {**inner, "training_images": about["training_images"]}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

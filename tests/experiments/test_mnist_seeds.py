@@ -27,8 +27,14 @@ def test_results_and_figure_and_a_second_call_reads_them_back(small, tmp_path):
     assert f"{mean:.2%}" in first.output
 
     (tmp_path / "out" / "seed-1" / "state.safetensors").unlink()
+    arguments += ["--publish", str(tmp_path / "docs")]
     second = CliRunner().invoke(mnist_seeds.app, arguments)
     assert second.exit_code == 0, second.output
+    lines = (tmp_path / "docs" / "results" / "mnist_seeds.jsonl").read_text()
+    assert lines == (tmp_path / "out" / "results.jsonl").read_text()
+    assert {p.name for p in (tmp_path / "docs" / "images").iterdir()} == {
+        f"{name}.png" for name in ("controls", "curves", "confusion", "flow", "errors")
+    }
     assert [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()] == rows
 
 

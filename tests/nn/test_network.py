@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cde_nets.controls import PiecewiseConstantControl
-from cde_nets.fields import PolynomialFields
+from cde_nets.fields import LinearFields, PolynomialFields
 from cde_nets.nn import AveragePool, ControlledODE, ConvLift, DifferenceReadout, Network, Normalize, Stage
 
 
@@ -86,3 +86,31 @@ def test_a_readout_that_compares_two_spaces_is_refused_after_pooling(bad_input):
     net = Network(lift, [Stage(flow(4), AveragePool((1, 2, 2)))], DifferenceReadout())
     with pytest.raises(ValueError, match=r"in one space; got \(3, 4\) and \(3, 1\)"):
         net(torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_refused_and_not_answered(value):
+    from cde_nets.nn import ImageNetworkConfig, image_network
+
+    images = torch.rand(3, 28, 28)
+    images[1, 4, 5] = value
+    network = image_network(ImageNetworkConfig(intervals=(1,), count=10))
+    with pytest.raises(ValueError, match="NaN or infinity in row 1 of 3"):
+        network(images)
+    network.set_throw(False)
+    assert torch.isfinite(network(images)).all(1).tolist() == [True, False, True]
+
+
+def test_what_is_no_stage_or_readout_is_refused(bad_input):
+    from cde_nets.nn import LinearReadout, Network, Stage
+
+    flow = ControlledODE(LinearFields.random(2, 3, seed=0), PiecewiseConstantControl(1, 3))
+    with pytest.raises(ValueError, match=r"write \[Stage\(flow\)\]"):
+        Network(None, [flow], LinearReadout(2, 1))
+    with pytest.raises(ValueError, match="A stage begins with a ControlledODE"):
+        Stage(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="readout must be a Readout"):
+        Network(None, [Stage(flow)], torch.nn.Linear(2, 1))
+    other = ControlledODE(LinearFields.random(4, 3, seed=0), PiecewiseConstantControl(1, 3))
+    with pytest.raises(ValueError, match=r"Stage 2 flows on R\^4; what comes in is in R\^2"):
+        Network(None, [Stage(flow), Stage(other)], LinearReadout(4, 1))

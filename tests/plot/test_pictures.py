@@ -43,14 +43,27 @@ def test_control_curves_name_the_fields_of_largest_energy(control):
     np.testing.assert_allclose(ax.patches[-5].get_data().values, 100.0)
 
 
+def flow_of(control, *, tied):
+    families = [cn.LinearFields.random(2, control.count, seed=n) for n in range(1 if tied else control.steps)]
+    return cn.ControlledODE(families, control)
+
+
 def test_controls_of_all_stages_share_one_scale(control):
     other = cn.PiecewiseConstantControl.random(2, 6, scale=9.0, seed=1)
-    made = plot.controls([control, other])
+    made = plot.controls([flow_of(control, tied=True), flow_of(other, tied=False)])
     limits = {ax.images[0].get_clim() for ax in made.axes if ax.images and ax.get_ylabel() == "field i"}
     assert len(limits) == 1
     energy = sum(float(c.values.detach().square().sum()) / c.steps for c in (control, other))
     assert f"{energy:.3g}" in made.get_suptitle()
     assert "30 trained controls" in made.get_suptitle()
+    titles = [ax.get_title() for ax in made.axes if ax.get_title()]
+    assert titles == ["stage 1, tied fields", "stage 2, fresh fields on each interval"]
+
+
+def test_control_sizes_fall():
+    control = cn.PiecewiseConstantControl(2, 3, values=torch.tensor([[1.0, -4.0, 2.0], [0.0, 5.0, -5.0]]))
+    ax = plot.control_sizes(control)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[4, 2, 1], [5, 5, 0]]
 
 
 def test_curves_show_the_metrics_and_the_chosen_epoch():
@@ -110,6 +123,6 @@ def test_pictures_of_an_unfinished_run_are_refused(tmp_path, waves):
 
 def test_saving(tmp_path, control):
     plot.save(plot.control_map(control), tmp_path / "a.png")
-    plot.save(plot.controls([control]), tmp_path / "b.svg")
+    plot.save(plot.controls([flow_of(control, tied=True)]), tmp_path / "b.svg")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()

@@ -121,3 +121,13 @@ def test_the_description_is_json_and_nothing_is_pickled(stored):
     raw = path.read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     assert json.loads(header["__metadata__"]["about"])["config"] == SMALL.to_dict()
+
+
+def test_a_configuration_of_another_network_is_refused_on_saving(stored):
+    network, path = stored
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="another network"):
+        cn.save_network(path, network, cn.ImageNetworkConfig())
+    with pytest.raises(ValueError, match="another dtype"):
+        cn.save_network(path, network.double(), SMALL)
+    assert path.read_bytes() == before

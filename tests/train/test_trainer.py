@@ -165,7 +165,7 @@ def test_training_in_another_thread_works(make_trainer, silent):
 def test_resuming_with_another_configuration_is_refused(make_trainer, silent):
     trainer = make_trainer(epochs=2)
     trainer.start()
-    with pytest.raises(ValueError, match="another training"):
+    with pytest.raises(ValueError, match=r"training\.epochs 2 there, 3 here"):
         make_trainer(epochs=3).resume()
 
 
@@ -174,7 +174,7 @@ def test_resuming_with_other_data_is_refused(make_trainer, waves):
     trainer.start()
     fewer = MNIST(waves.test, waves.validation, waves.test, source="made", detail="", complete=False)
     other = Trainer(trainer.run, trainer.network_config, trainer.train_config, fewer)
-    with pytest.raises(ValueError, match="another training_images"):
+    with pytest.raises(ValueError, match="training_images 200 there, 60 here"):
         other.resume()
 
 
@@ -290,3 +290,24 @@ def test_the_default_has_at_most_750_trained_numbers():
     config = ImageNetworkConfig()
     assert config.trained_numbers <= 750
     assert config.degree == 2
+
+
+def test_a_run_killed_between_its_first_two_files_can_be_taken_up(make_trainer, silent):
+    begun = make_trainer(epochs=1)
+    begun.start()
+    begun.run.state.unlink()
+    again = make_trainer(epochs=1)
+    again.resume()
+    assert again.fit(silent())["epochs"] == 1
+
+
+def test_what_a_killed_writer_left_is_nobodys_work(make_trainer, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.x.part").write_bytes(b"half")
+    make_trainer().start()
+
+
+def test_the_threads_of_a_run_are_at_least_one(tmp_path):
+    (tmp_path / "config.json").write_text('{"network": {}, "training": {}, "threads": 0}')
+    with pytest.raises(ValueError, match="threads must be an integer of at least 1"):
+        Run(tmp_path).read_config()
