@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def run_pictures(run: Run, network: Network, test: Dataset) -> list[Path]:
     drawn: dict[str, Axes | Figure] = {
         "controls.png": controls(network.flows()),
         "curves.png": curves(run.read_metrics(), result["chosen_epoch"]),
-        "confusion.png": confusion(result["confusion"]),
+        "confusion.png": confusion(np.array(result["confusion"], dtype=np.int64)),
         "flow.png": image_flow(network, as_intensity(images), labels),
     }
     for name, picture in drawn.items():
