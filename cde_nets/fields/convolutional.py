@@ -227,6 +227,17 @@ class ConvFields(Fields):
             return self._pullback(x, u, w).control
         return self._collapsed_moments(self._features(x), self.unflatten(w))
 
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # A pixel meets itself through the centre tap alone: sigma'(z) K[centre] phi'(x), over pixels and rows.
+        slopes = self.unflatten(shared_pullback(self._inner, x, torch.ones_like(x)))
+        if self._identity:
+            sums = slopes.sum((2, 3))[:, self._output]
+        else:
+            s = self.outer[self._field][:, None, None, :]
+            responses = self._responses(self._features(x))
+            sums = (horner_derivative(s, responses) * slopes[:, self._output]).sum((2, 3))
+        return (u.expand(x.shape[0], -1)[:, self._field] * self._centres() * sums).sum(1)
+
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         channels, height, width = self.shape
         values = x.new_zeros(x.shape[0], self.count, channels, height, width)
@@ -282,7 +293,7 @@ class ConvFields(Fields):
         self._identity = bool((self.outer.cpu() == torch.tensor(identity, dtype=self.outer.dtype)).all())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConvFields:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         self._read_constants()
         return self
 
@@ -290,17 +301,26 @@ class ConvFields(Fields):
         """Kernels as rows, shape (rows, channels, k, k), or (rows, k, k) for stencils."""
         return self.kernels.flatten(0, 1) if self.kernel == "dense" else self.kernels
 
+    def _centres(self) -> Float[Tensor, "rows"]:
+        """The centre tap from each row's output channel to itself."""
+        middle = self.kernels.shape[-1] // 2
+        taps = self._rows()[..., middle, middle]
+        if self.kernel == "stencil":
+            return torch.where(self._input == self._output, taps, 0.0)
+        return taps.gather(1, self._output[:, None])[:, 0]
+
     def _collapse(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """sum_i u_i K_i, shape (channels, channels, k, k), and sum_i u_i b_i, shape (channels,)."""
         channels, weights, k = self.shape[0], u[self._field], self.kernels.shape[-1]
         weighted = weights.reshape(-1, *(1,) * (self._rows().ndim - 1)) * self._rows()
-        blank = self.kernels.new_zeros(channels, channels, k, k)
+        # Laid out as the states are, channels last.
+        blank = self.kernels.new_zeros(channels, k, k, channels)
         if self.kernel == "stencil":
-            kernel = blank.index_put((self._output, self._input), weighted, accumulate=True)
+            kernel = blank.movedim(-1, 1).index_put((self._output, self._input), weighted, accumulate=True)
         else:
-            kernel = blank.index_add(0, self._output, weighted)
+            kernel = blank.index_add(0, self._output, weighted.movedim(1, -1)).movedim(-1, 1)
         offset = self.offsets.new_zeros(channels).index_add(0, self._output, weights * self.offsets.flatten())
-        return kernel.contiguous(memory_format=torch.channels_last), offset
+        return kernel, offset
 
     def _collapsed_moments(self, y: Tensor, g: Tensor) -> Tensor:
         """The adjoint of `_collapse`: <g, K_i * y + b_i> for every field, summed over the rows."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cde_nets.fields.base import Control, Fields, Pullback
+from cde_nets.fields.base import Control, Fields, Pullback, _real_family
 
 if TYPE_CHECKING:
     from theory import RestrictedProgram
@@ -30,13 +30,14 @@ class Cutoff(Fields):
         outer: where they have vanished, > radius; 2 * radius where None.
 
     Raises:
-        ValueError: radii that are not 0 < radius < outer < infinity.
+        ValueError: radii that are not 0 < radius < outer < infinity, or a base that is no family of real fields.
     """
 
     def __init__(self, base: Fields, radius: float, outer: float | None = None) -> None:
         outer = 2 * radius if outer is None else outer
         if not 0 < radius < outer < math.inf:
             raise ValueError(f"A cutoff needs 0 < radius < outer < infinity; got radius={radius}, outer={outer}.")
+        base = _real_family(base, "Cutoff")
         super().__init__(base.dim, base.count, base.degree)
         self.base, self.radius, self.outer = base, float(radius), float(outer)
 
@@ -49,6 +50,16 @@ class Cutoff(Fields):
         state, control = self.base.pullback(inside, u, chi * w)
         along = (w * self.base.velocity(inside, u)).sum(1, keepdim=True)
         return Pullback(state + slope * along * inside, control)
+
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # div(chi V) = chi div V + <grad chi, V>
+        chi, slope, inside = self._chi(x)
+        along = (inside * self.base.velocity(inside, u)).sum(1)
+        return chi[:, 0] * self.base.divergence(inside, u) + slope[:, 0] * along
+
+    def tangent_to(self, manifold: str) -> bool:
+        """What the base is tangent to: a factor changes no direction."""
+        return self.base.tangent_to(manifold)
 
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         chi, _, inside = self._chi(x)

@@ -25,25 +25,28 @@ def generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int(seed)))
 
 
-def as_buffer(values: NDArray[np.float64], dtype: torch.dtype | None) -> Tensor:
-    """Round float64 draws once to the dtype asked for (torch's default dtype where None)."""
-    return torch.from_numpy(np.array(values, dtype=np.float64)).to(dtype or torch.get_default_dtype())
+def as_buffer(values: NDArray[np.float64] | NDArray[np.complex128], dtype: torch.dtype | None) -> Tensor:
+    """Round float64 or complex128 draws once to the dtype asked for (torch's default dtype where None)."""
+    return torch.from_numpy(np.array(values)).to(dtype or torch.get_default_dtype())
 
 
-def coefficients(value: Any, name: str, shape: tuple[int | None, ...]) -> Tensor:
+def coefficients(value: Any, name: str, shape: tuple[int | None, ...], *, or_complex: bool = False) -> Tensor:
     """A user's coefficients as a detached floating tensor of the given shape (None: any length).
 
     Raises:
-        ValueError: another shape, a dtype that is not floating, or a number that is not finite.
+        ValueError: another shape, a dtype that is not floating (or complex64 or complex128, where `or_complex`), or a
+            number that is not finite.
     """
-    tensor = torch.as_tensor(value).detach().clone()
+    tensor = torch.as_tensor(value).detach().clone().resolve_conj().resolve_neg()
     fits = tensor.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, tensor.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name} must have shape ({wanted}); got {tuple(tensor.shape)}.")
-    if not tensor.is_floating_point():
+    if tensor.is_complex() and not or_complex:
+        raise ValueError(f"{name} must be real; got {tensor.dtype}. Only LinearFields takes complex coefficients.")
+    if not (tensor.is_floating_point() or tensor.dtype in (torch.complex64, torch.complex128)):
         raise ValueError(f"{name} must be floating point; got {tensor.dtype}. Use .to(torch.float64), say.")
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} holds NaN or infinity; every number must be finite.")
@@ -54,7 +57,15 @@ def exact_values(buffer: Tensor) -> tuple[NDArray[Any], str]:
     """A buffer's numbers for an exact program, and its dtype's name.
 
     float64 holds every narrower float exactly, bfloat16 too, which NumPy does not have.
+
+    Raises:
+        ValueError: the numbers are complex.
     """
+    if buffer.is_complex():
+        raise ValueError(
+            f"The coefficients are {buffer.dtype}; exact programs and certificates are over the rationals. Write "
+            "A = B + iC on C^m as the real matrix [[B, -C], [C, B]] on R^2m."
+        )
     plain = buffer.detach().cpu()
     return (plain.double() if plain.is_floating_point() else plain).numpy(), str(buffer.dtype).removeprefix("torch.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Inexact
 from torch import Tensor
 
 from cde_nets.fields.base import Control, Fields, Pullback
@@ -20,19 +20,19 @@ class FeatureFields(Fields):
 
     coefficients: Tensor
 
-    def __init__(self, coefficients: Float[Tensor, "count dim features"], degree: int) -> None:
+    def __init__(self, coefficients: Inexact[Tensor, "count dim features"], degree: int) -> None:
         super().__init__(coefficients.shape[1], coefficients.shape[0], degree)
         self.register_buffer("coefficients", coefficients)
 
     @abstractmethod
-    def features(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch features"]:
+    def features(self, x: Inexact[Tensor, "batch dim"]) -> Inexact[Tensor, "batch features"]:
         """phi(x), shape (batch, features)."""
 
     @abstractmethod
     def features_pullback(
-        self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch features"]
-    ) -> Float[Tensor, "batch dim"]:
-        """g^T D phi(x), shape (batch, dim)."""
+        self, x: Inexact[Tensor, "batch dim"], g: Inexact[Tensor, "batch features"]
+    ) -> Inexact[Tensor, "batch dim"]:
+        """g^T D phi(x), shape (batch, dim); where phi is complex, g^T times the conjugate of D phi(x)."""
 
     def collapses(self, rows: int, u: Control) -> bool:
         """Whether forming sum_i u_i A_i first costs fewer multiplications than stacking the fields."""
@@ -43,37 +43,52 @@ class FeatureFields(Fields):
         stacked = rows * self.count * (size + self.dim)
         return collapsed <= stacked
 
-    def _velocity(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch dim"]:
+    def _velocity(self, x: Inexact[Tensor, "batch dim"], u: Control) -> Inexact[Tensor, "batch dim"]:
         if self.collapses(x.shape[0], u):
-            velocity: Tensor = self.features(x) @ torch.tensordot(u, self.coefficients, 1).mT
+            velocity: Tensor = self.features(x) @ self._collapse(u).mT
             return velocity
         return _contract(u, self._evaluate(x))
 
-    def _pullback(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Pullback:
-        phi = self.features(x)
+    def _pullback(self, x: Inexact[Tensor, "batch dim"], u: Control, w: Inexact[Tensor, "batch dim"]) -> Pullback:
+        phi = self.features(x).conj()  # conj() of real numbers is themselves, and free
         if self.collapses(x.shape[0], u):
             # Written so that the features come out as rows, as families build them.
-            state = (torch.tensordot(u, self.coefficients, 1).mT @ w.mT).mT
-            control = torch.tensordot(self.coefficients, w.mT @ phi, 2)
+            state = (self._collapse(u).mH @ w.mT).mT
+            control = self._collapsed_moments(phi, u, w)
             return Pullback(self.features_pullback(x, state), control)
         # w^T A_i for every field at once; from it both halves follow without forming V_i(x).
-        rows = torch.einsum("bm,imf->bif", w, self.coefficients)
+        rows = torch.einsum("bm,imf->bif", w, self.coefficients.conj())
         control = (rows @ phi[:, :, None])[:, :, 0]
-        state = self.features_pullback(x, _contract(u, rows))
-        return Pullback(state, control if u.ndim == 2 else control.sum(0))
+        state = self.features_pullback(x, _contract(u.conj(), rows))
+        return Pullback(state, _for_control(u, control if u.ndim == 2 else control.sum(0)))
 
-    def _moments(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Control:
+    def _moments(self, x: Inexact[Tensor, "batch dim"], u: Control, w: Inexact[Tensor, "batch dim"]) -> Control:
         if self.collapses(x.shape[0], u):
-            moments: Tensor = torch.tensordot(self.coefficients, w.mT @ self.features(x), 2)
-            return moments
-        control = (self._evaluate(x) @ w[:, :, None])[:, :, 0]
-        return control if u.ndim == 2 else control.sum(0)
+            return self._collapsed_moments(self.features(x).conj(), u, w)
+        control = (self._evaluate(x).conj() @ w[:, :, None])[:, :, 0]
+        return _for_control(u, control if u.ndim == 2 else control.sum(0))
 
-    def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
+    def _evaluate(self, x: Inexact[Tensor, "batch dim"]) -> Inexact[Tensor, "batch count dim"]:
         stacked = self.coefficients.reshape(self.count * self.dim, -1)
         return (self.features(x) @ stacked.mT).reshape(-1, self.count, self.dim)
 
+    def _collapse(self, u: Control) -> Inexact[Tensor, "dim features"]:
+        """W = sum_i u_i A_i."""
+        collapsed: Tensor = torch.tensordot(u.to(self.coefficients.dtype), self.coefficients, 1)
+        return collapsed
 
-def _contract(u: Control, values: Float[Tensor, "batch count n"]) -> Float[Tensor, "batch n"]:
+    def _collapsed_moments(
+        self, phi: Inexact[Tensor, "batch features"], u: Control, w: Inexact[Tensor, "batch dim"]
+    ) -> Control:
+        """<w, V_i(x)> for every field, summed over the rows; phi are the conjugate features."""
+        return _for_control(u, torch.tensordot(self.coefficients.conj(), w.mT @ phi, 2))
+
+
+def _contract(u: Control, values: Inexact[Tensor, "batch count n"]) -> Inexact[Tensor, "batch n"]:
     """sum_i u_i values_i with u shared by the rows or one a row."""
-    return (u.expand(values.shape[0], -1)[:, None, :] @ values)[:, 0]
+    return (u.to(values.dtype).expand(values.shape[0], -1)[:, None, :] @ values)[:, 0]
+
+
+def _for_control(u: Control, moments: Control) -> Control:
+    """The gradient of a real control is real."""
+    return moments if u.is_complex() else moments.real

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cde_nets.fields import draw
-from cde_nets.fields.base import _at_least
+from cde_nets.fields.base import Control, _at_least
 from cde_nets.fields.features import FeatureFields
 from theory import monomial_count, monomial_exponents
 
@@ -37,6 +37,9 @@ class PolynomialFields(FeatureFields):
         ValueError: degree 0, or coefficients of another shape, dtype or not finite.
     """
 
+    _place: Tensor
+    _power: Tensor
+
     def __init__(self, coefficients: Float[Tensor, "count dim monomials"], degree: int) -> None:
         _at_least("degree", degree, 1)
         c = draw.coefficients(coefficients, "coefficients", (None, None, None))
@@ -45,9 +48,14 @@ class PolynomialFields(FeatureFields):
         super().__init__(c, degree)
         self.exponents = exponents
         # Each monomial of degree r >= 1 is one of degree r - 1 times one variable: features are built degree by degree.
-        for r, (parent, variable) in enumerate(_products(exponents), start=1):
+        tables = _products(exponents)
+        for r, (parent, variable) in enumerate(tables, start=1):
             self.register_buffer(f"_parent{r}", torch.from_numpy(parent), persistent=False)
             self.register_buffer(f"_variable{r}", torch.from_numpy(variable), persistent=False)
+        # For d/dx_j and each monomial b of degree < k: the place of the coefficient of x_j b, and the factor b_j + 1.
+        place = _raised(tables, c.shape[1]) + len(exponents) * np.arange(c.shape[1])
+        self.register_buffer("_place", torch.from_numpy(place), persistent=False)
+        self.register_buffer("_power", torch.from_numpy(exponents[: len(place)] + 1), persistent=False)
 
     @classmethod
     def random(
@@ -109,13 +117,13 @@ class PolynomialFields(FeatureFields):
 
     def features(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch monomials"]:
         """Every monomial of degree <= k at x, shape (batch, monomials)."""
-        return torch.cat(self._levels(x)).mT
+        return torch.cat(self._levels(x, self.degree)).mT
 
     def features_pullback(
         self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch monomials"]
     ) -> Float[Tensor, "batch dim"]:
         """g^T D phi(x), by the features' recursion run backwards."""
-        levels = self._levels(x)
+        levels = self._levels(x, self.degree)
         parts = list(g.mT.split([len(level) for level in levels]))
         state = torch.zeros_like(levels[1])
         for r in range(self.degree, 0, -1):
@@ -125,6 +133,12 @@ class PolynomialFields(FeatureFields):
                 parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * levels[1].index_select(0, variable))
         return state.mT
 
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # The coefficient of div V_i at a monomial b of degree < k is sum_j (b_j + 1) c[i, j, b + e_j]. Gathered at
+        # every call, for less than sum_i u_i c_i costs, they are those of the fields that run, whatever was loaded.
+        coefficients = (self.coefficients.flatten(1)[:, self._place] * self._power).sum(2)
+        return (torch.cat(self._levels(x, self.degree - 1)).mT * (u @ coefficients)).sum(1)
+
     def exact(self) -> MonomialProgram:
         """The same fields with exact coefficients."""
         from theory import MonomialProgram
@@ -132,14 +146,14 @@ class PolynomialFields(FeatureFields):
         c, dtype = draw.exact_values(self.coefficients)
         return MonomialProgram(self.exponents, c, dtype=dtype)
 
-    def _levels(self, x: Tensor) -> list[Tensor]:
-        """The monomials of degree 0, 1, .., k as rows: gathering whole rows is what memory is good at."""
+    def _levels(self, x: Tensor, degree: int) -> list[Tensor]:
+        """The monomials of degree 0, 1, .., `degree` as rows: gathering whole rows is what memory is good at."""
         columns = x.mT.contiguous()
         levels = [torch.ones_like(columns[:1]), columns]
-        for r in range(2, self.degree + 1):
+        for r in range(2, degree + 1):
             parent, variable = self._tables(r)
             levels.append(levels[-1].index_select(0, parent) * columns.index_select(0, variable))
-        return levels
+        return levels[: degree + 1]
 
     def _tables(self, r: int) -> tuple[Tensor, Tensor]:
         return self.get_buffer(f"_parent{r}"), self.get_buffer(f"_variable{r}")
@@ -159,3 +173,27 @@ def _products(exponents: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDA
         tables.append((parent, variable.astype(np.int64)))
         below = {row.tobytes(): place for place, row in enumerate(level)}
     return tables
+
+
+def _raised(tables: list[tuple[NDArray[np.int64], NDArray[np.int64]]], dim: int) -> NDArray[np.int64]:
+    """Of each monomial of degree < k and each variable, the place of their product among all monomials.
+
+    Args:
+        tables: what `_products` gives.
+        dim: the number of variables.
+
+    Returns:
+        Shape (monomials of degree < k, dim).
+    """
+    rows: list[NDArray[np.int64]] = []
+    for r, (parent, variable) in enumerate(tables):
+        size = 1 if r == 0 else len(tables[r - 1][0])
+        child = np.full((size, dim), -1, dtype=np.int64)
+        child[parent, variable] = np.arange(len(parent))
+        if r > 0:
+            # A child x_j b is in the tables where x_j is its last variable. Else b = p x_l, l > j: it is (x_j p) x_l.
+            smaller, last = tables[r - 1]
+            child = np.where(child >= 0, child, child[rows[-1][smaller], last[:, None]])
+        rows.append(child)
+    offsets = 1 + np.cumsum([0, *(len(parent) for parent, _ in tables[:-1])])
+    return np.concatenate([child + offset for child, offset in zip(rows, offsets, strict=True)])

@@ -86,6 +86,11 @@ class RidgeFields(Fields):
         state = inner.flatten(1) @ self.matrices.flatten(0, 1)
         return Pullback(state, control if u.ndim == 2 else control.sum(0))
 
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # The trace of diag(sigma_i'(z)) C_i meets only the diagonal of C_i.
+        slopes = horner_derivative(self.polynomials[:, None, :], self._preactivations(x))
+        return (u[..., None] * self.matrices.diagonal(dim1=1, dim2=2) * slopes).sum((1, 2))
+
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         return horner(self.polynomials[:, None, :], self._preactivations(x))
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cde_nets.fields.base import Control, Fields, Pullback
+from cde_nets.fields.base import Control, Fields, Pullback, _real_family
 
 if TYPE_CHECKING:
     from theory import SphericalProgram
@@ -24,10 +24,12 @@ class SphericalFields(Fields):
         base: the family V_1, ..., V_d, dim >= 2.
 
     Raises:
-        ValueError: dim 1, where the tangent space is a point and every projected field vanishes.
+        ValueError: dim 1, where the tangent space is a point and every projected field vanishes, or a base that is no
+            family of real fields.
     """
 
     def __init__(self, base: Fields) -> None:
+        base = _real_family(base, "SphericalFields")
         if base.dim < 2:
             raise ValueError("SphericalFields needs dim >= 2: in dimension 1 every projected field vanishes.")
         super().__init__(base.dim, base.count, base.degree)
@@ -40,16 +42,27 @@ class SphericalFields(Fields):
         v = self.base.velocity(x, u)
         state, control = self.base.pullback(x, u, _project(x, w))
         # What is left is the derivative of P itself: -<w, x>/|x|^2 (v - 2 c x) - c w with c = <x, v>/|x|^2.
-        square = x.square().sum(1, keepdim=True)
+        square, elsewhere = _square(x)
         c = (x * v).sum(1, keepdim=True) / square
         radial = (w * x).sum(1, keepdim=True) / square
-        return Pullback(torch.where(square > 0, state - radial * (v - 2 * c * x) - c * w, 0.0), control)
+        return Pullback(torch.where(elsewhere, state - radial * (v - 2 * c * x) - c * w, 0.0), control)
+
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # div(P V) = div V - (x^T DV x + (m - 1) <x, V>) / |x|^2
+        square, elsewhere = _square(x)
+        outward = self.base.pullback(x, u, x).state + (self.dim - 1) * self.base.velocity(x, u)
+        divergence = self.base.divergence(x, u) - (x * outward).sum(1) / square[:, 0]
+        return torch.where(elsewhere[:, 0], divergence, 0.0)
+
+    def tangent_to(self, manifold: str) -> bool:
+        """True for "sphere"."""
+        return manifold == "sphere"
 
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
         values = self.base.evaluate(x)
-        square = x.square().sum(1, keepdim=True)
+        square, elsewhere = _square(x)
         along = (values @ x[:, :, None]) / square[:, None]
-        return torch.where(square[:, None] > 0, values - along * x[:, None, :], 0.0)
+        return torch.where(elsewhere[:, None], values - along * x[:, None, :], 0.0)
 
     def _structure(self) -> tuple[object, ...]:
         return (self.base.digest(),)
@@ -66,6 +79,12 @@ class SphericalFields(Fields):
 
 
 def _project(x: Tensor, v: Tensor) -> Tensor:
-    square = x.square().sum(1, keepdim=True)
+    square, elsewhere = _square(x)
     along = torch.addcmul(v, x, (x * v).sum(1, keepdim=True) / square, value=-1)
-    return torch.where(square > 0, along, 0.0)
+    return torch.where(elsewhere, along, 0.0)
+
+
+def _square(x: Tensor) -> tuple[Tensor, Tensor]:
+    """|x|^2, or 1 at the origin, so that autograd meets no 0/0; and whether x is elsewhere. Shapes (batch, 1)."""
+    square = x.square().sum(1, keepdim=True)
+    return torch.where(square > 0, square, 1.0), square > 0

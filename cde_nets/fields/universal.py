@@ -34,6 +34,8 @@ class UniversalFields(Fields):
 
     def __init__(self, dim: int, *, dtype: torch.dtype | None = None) -> None:
         diagonal = five_diagonal(dim)
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"UniversalFields are real; got dtype={dtype}. Take torch.float64, say.")
         super().__init__(dim, count=5, degree=2)
         self.register_buffer("diagonal", torch.tensor(diagonal, dtype=dtype or torch.get_default_dtype()))
         self._check_rounding()
@@ -58,6 +60,10 @@ class UniversalFields(Fields):
         state = state + (2 * u4 * last * w[:, :1] + u5 * dot) * self._unit(-1)
         control = (self._evaluate(x) @ w[:, :, None])[:, :, 0]
         return Pullback(state, control if u.ndim == 2 else control.sum(0))
+
+    def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
+        # tr A is 0 unless a cast rounded it; summed as integers, which A's diagonal is, it is never off by rounding.
+        return u[..., 0] * self.diagonal.to(torch.int64).sum() + u[..., 4] * (self.dim + 1) * x[:, -1]
 
     def exact(self) -> MonomialProgram:
         """The same fields with integer coefficients.

@@ -30,6 +30,36 @@ def test_uneven_meshes_and_parts_of_the_interval_are_read_at_their_own_times():
     assert torch.equal(got, values[[1, 1, 2, 3]][:, None].expand(4, 2, 2))
 
 
+def test_a_backward_mesh_reads_the_same_intervals_in_reverse():
+    values = torch.arange(8.0).reshape(4, 2)
+    control = PiecewiseConstantControl(4, 2, values=values)
+    got = control.on_mesh([1.0, 0.75, 0.6, 0.5, 0.25, 0.1], [0.0, 1.0])
+    assert torch.equal(got, values[[3, 2, 2, 1, 0]][:, None].expand(5, 2, 2))
+    whole = control.on_mesh([1.0, 0.75, 0.5, 0.25, 0.0], [0.5])
+    assert torch.equal(whole[:, 0], values.flip(0))
+
+
+def test_steps_of_one_rounding_error_are_in_the_right_interval():
+    for steps in range(2, 60):
+        control = PiecewiseConstantControl(steps, 1, values=torch.arange(float(steps))[:, None])
+        for n, t in enumerate(control.breakpoints):
+            # The midpoint of neighbouring floats is one of them: two apart there is one between.
+            before, after = np.nextafter(np.nextafter(t, 0), 0), np.nextafter(np.nextafter(t, 1), 1)
+            got = control.on_mesh([float(before), t, float(after)], [0.0, 1.0])
+            assert got[..., 0].tolist() == [[n, n], [n + 1, n + 1]]
+
+
+@pytest.mark.parametrize("control", [PiecewiseConstantControl.random(5, 2, scale=1.0, seed=0)])
+def test_at_reads_the_interval_that_the_moment_inside_is_in(control):
+    times = torch.linspace(0, 1, 6, dtype=torch.float64)
+    assert torch.equal(control.at(times), control.values[[0, 1, 2, 3, 4, 4]])
+    assert torch.equal(control.at(times, times - 0.1), control.values[[0, 0, 1, 2, 3, 4]])
+    assert torch.equal(control.at(times, times + 0.1), control.values[[0, 1, 2, 3, 4, 4]])
+    assert torch.equal(control.at(torch.tensor([-5.0, 5.0])), control.values[[0, 4]])
+    assert control.jumps
+    assert not PiecewiseConstantControl(1, 2).jumps
+
+
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(steps=st.integers(1, 60))
 def test_breakpoints_are_the_inner_ends_of_the_intervals(steps):

@@ -72,5 +72,10 @@ def family(build: Builder) -> Fields:
 
 
 @pytest.fixture
+def unchecked(bad_input: None) -> None:
+    """Without the shape checker, which torch.compile cannot look into."""
+
+
+@pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -120,6 +120,21 @@ def test_bad_radii_are_refused(bad_input, base, radius, outer):
         Cutoff(base, radius, outer)
 
 
+@pytest.mark.parametrize(
+    ("base", "got"), [([1.0], "a list"), (torch.zeros(2, 2), r"shape \(2, 2\)"), (None, "a NoneType")]
+)
+def test_what_is_no_family_is_refused_by_name(bad_input, base, got):
+    with pytest.raises(ValueError, match=f"Cutoff expects a family of fields, an instance of Fields .*; got {got}"):
+        Cutoff(base, 1.0)
+
+
+def test_a_cutoff_is_tangent_to_what_its_base_is(base):
+    turn = LinearFields(torch.tensor([[[0.0, -1.0], [1.0, 0.0]]]))
+    assert Cutoff(turn, 1.0).tangent_to("sphere")
+    assert not Cutoff(turn, 1.0).tangent_to("torus")
+    assert not Cutoff(base, 1.0).tangent_to("sphere")
+
+
 def test_fields_on_the_sphere_can_be_cut_off():
     cut = Cutoff(SphericalFields(UniversalFields(3, dtype=F64)), 1.0)
     x, u = draw(cut, radius=5.0)

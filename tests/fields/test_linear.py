@@ -50,3 +50,16 @@ def test_bad_matrices_are_refused(bad_input, matrices, message):
 def test_bad_sizes_are_refused_by_name(bad_input, name):
     with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got 0"):
         LinearFields.random(**{"dim": 2, "count": 2, "seed": 0, name: 0})
+
+
+def test_skew_matrices_are_tangent_to_spheres():
+    a = torch.randn(3, 4, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+    assert LinearFields(a - a.mT).tangent_to("sphere")
+    assert not LinearFields(a - a.mT).tangent_to("plane")
+    assert not LinearFields(a).tangent_to("sphere")
+    nearly = a - a.mT
+    nearly[2, 0, 1] = torch.nextafter(nearly[2, 0, 1], torch.tensor(torch.inf, dtype=F64))
+    assert not LinearFields(nearly).tangent_to("sphere")
+    b = torch.complex(a, a.flip(0))
+    assert LinearFields(b - b.mH).tangent_to("sphere")
+    assert not LinearFields(b - b.mT).tangent_to("sphere")

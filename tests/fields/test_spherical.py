@@ -62,6 +62,32 @@ def test_the_line_is_refused(bad_input):
         SphericalFields(LinearFields(torch.ones(2, 1, 1)))
 
 
+def test_what_is_no_family_is_refused_by_name(bad_input):
+    with pytest.raises(ValueError, match=r"SphericalFields expects a family of fields, .*; got a function"):
+        SphericalFields(lambda x: x)
+    with pytest.raises(ValueError, match=r"SphericalFields expects fields, not their class LinearFields"):
+        SphericalFields(LinearFields)
+
+
+def test_fields_on_the_sphere_say_so(fields):
+    assert fields.tangent_to("sphere")
+    assert Cutoff(fields, 1.0).tangent_to("sphere")
+    assert not fields.tangent_to("cylinder")
+    assert not fields.base.tangent_to("sphere")
+    assert not SphericalFields(Cutoff(fields.base, 1.0)).base.tangent_to("sphere")
+
+
+def test_autograd_meets_no_nan_at_the_origin(fields):
+    x, w = states(fields, 3), states(fields, 3, seed=1)
+    x[1] = 0
+    x, u = x.requires_grad_(), torch.ones(fields.count, dtype=F64, requires_grad=True)
+    want = fields.pullback(x.detach(), u.detach(), w)
+    state, control = torch.autograd.grad(fields.velocity(x, u), (x, u), w)
+    assert not state[1].any()
+    torch.testing.assert_close(state, want.state, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(control, want.control, rtol=1e-12, atol=1e-12)
+
+
 def test_bad_states_are_refused_before_the_base_sees_them(bad_input, fields):
     with pytest.raises(ValueError, match=rf"SphericalFields expects x of shape \(batch, {fields.dim}\)"):
         fields.velocity(torch.zeros(2, fields.dim + 1, dtype=F64), torch.zeros(fields.count, dtype=F64))

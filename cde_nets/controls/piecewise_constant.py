@@ -1,0 +1,69 @@
+"""u(t) = values[n] on the n-th of equal intervals: a residual network's weights, one set a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cde_nets.controls import arguments, equal
+from cde_nets.controls.base import Control
+
+
+class PiecewiseConstantControl(Control):
+    """u(t) = values[n] on the n-th of `steps` equal intervals of [0, 1].
+
+    Args:
+        steps: M, the number of intervals.
+        count: d.
+        values: initial values, shape (steps, count); zeros where None, for which the flow is the identity.
+
+    Raises:
+        ValueError: steps or count below 1, values of another shape, not floating or not finite.
+    """
+
+    def __init__(self, steps: int, count: int, *, values: Float[Tensor, "steps count"] | None = None) -> None:
+        super().__init__()
+        arguments.counts(steps=steps, count=count)
+        self.steps, self.count = steps, count
+        self.values = arguments.parameter(values, "values", (steps, count))
+
+    @classmethod
+    def random(
+        cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
+    ) -> PiecewiseConstantControl:
+        """Initial values iid N(0, scale^2).
+
+        Raises:
+            ValueError: a scale below 0, or as the class.
+        """
+        arguments.counts(steps=steps, count=count)
+        return cls(steps, count, values=arguments.normal((steps, count), scale=scale, seed=seed, dtype=dtype))
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        """The ends of the inner intervals."""
+        return tuple(n / self.steps for n in range(1, self.steps))
+
+    def at(
+        self, times: Float[Tensor, "*times"], inside: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "*times {self.count}"]:
+        """The interval's values; see `Control.at`."""
+        _, moments = self._moments(times, inside)
+        return self.values[equal.interval(moments, self.steps)]
+
+    def on_mesh(self, mesh: Sequence[float], nodes: Sequence[float]) -> Float[Tensor, "steps stages {self.count}"]:
+        """The interval's values at every node; see `Control.on_mesh`."""
+        interval = [equal.interval_of((start + end) / 2, self.steps) for start, end in pairwise(mesh)]
+        if interval == list(range(self.steps)):
+            chosen: Tensor = self.values
+        else:
+            chosen = self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]
+        return chosen[:, None, :].expand(-1, len(nodes), -1)
+
+    def extra_repr(self) -> str:
+        """Shown by print(control)."""
+        return f"steps={self.steps}, count={self.count}"
