@@ -7,115 +7,87 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cde_nets.controls import (
-        Control as Control,
-    )
-    from cde_nets.controls import (
-        PiecewiseConstantControl as PiecewiseConstantControl,
-    )
-    from cde_nets.data import (
-        MNIST as MNIST,
-    )
-    from cde_nets.data import (
-        Dataset as Dataset,
-    )
-    from cde_nets.data import (
-        load_mnist as load_mnist,
-    )
+    from cde_nets.controls import CallableControl as CallableControl
+    from cde_nets.controls import Control as Control
+    from cde_nets.controls import DataControl as DataControl
+    from cde_nets.controls import HermiteControl as HermiteControl
+    from cde_nets.controls import PiecewiseConstantControl as PiecewiseConstantControl
+    from cde_nets.controls import PiecewiseLinearControl as PiecewiseLinearControl
+    from cde_nets.controls import SpectralControl as SpectralControl
+    from cde_nets.data import MNIST as MNIST
+    from cde_nets.data import Dataset as Dataset
+    from cde_nets.data import load_mnist as load_mnist
+    from cde_nets.errors import ConvergenceError as ConvergenceError
+    from cde_nets.errors import ConvergenceWarning as ConvergenceWarning
     from cde_nets.errors import DivergedError as DivergedError
-    from cde_nets.fields import (
-        ConvFields as ConvFields,
-    )
-    from cde_nets.fields import (
-        Cutoff as Cutoff,
-    )
-    from cde_nets.fields import (
-        FeatureFields as FeatureFields,
-    )
-    from cde_nets.fields import (
-        Fields as Fields,
-    )
-    from cde_nets.fields import (
-        LinearFields as LinearFields,
-    )
-    from cde_nets.fields import (
-        PolynomialFields as PolynomialFields,
-    )
-    from cde_nets.fields import (
-        Pullback as Pullback,
-    )
-    from cde_nets.fields import (
-        RidgeFields as RidgeFields,
-    )
-    from cde_nets.fields import (
-        SphericalFields as SphericalFields,
-    )
-    from cde_nets.fields import (
-        UniversalFields as UniversalFields,
-    )
-    from cde_nets.nn import (
-        AnchorReadout as AnchorReadout,
-    )
-    from cde_nets.nn import (
-        AveragePool as AveragePool,
-    )
-    from cde_nets.nn import (
-        ChannelMeanReadout as ChannelMeanReadout,
-    )
-    from cde_nets.nn import (
-        ControlledODE as ControlledODE,
-    )
-    from cde_nets.nn import (
-        ConvLift as ConvLift,
-    )
-    from cde_nets.nn import (
-        DifferenceReadout as DifferenceReadout,
-    )
-    from cde_nets.nn import (
-        ImageNetworkConfig as ImageNetworkConfig,
-    )
-    from cde_nets.nn import (
-        LinearReadout as LinearReadout,
-    )
-    from cde_nets.nn import (
-        Network as Network,
-    )
-    from cde_nets.nn import (
-        Normalize as Normalize,
-    )
-    from cde_nets.nn import (
-        Readout as Readout,
-    )
-    from cde_nets.nn import (
-        Stage as Stage,
-    )
-    from cde_nets.nn import (
-        image_network as image_network,
-    )
+    from cde_nets.errors import SolveError as SolveError
+    from cde_nets.fields import ConvFields as ConvFields
+    from cde_nets.fields import Cutoff as Cutoff
+    from cde_nets.fields import FeatureFields as FeatureFields
+    from cde_nets.fields import Fields as Fields
+    from cde_nets.fields import LinearFields as LinearFields
+    from cde_nets.fields import PolynomialFields as PolynomialFields
+    from cde_nets.fields import Pullback as Pullback
+    from cde_nets.fields import RidgeFields as RidgeFields
+    from cde_nets.fields import SphericalFields as SphericalFields
+    from cde_nets.fields import UniversalFields as UniversalFields
+    from cde_nets.gradient import Autograd as Autograd
+    from cde_nets.gradient import Discrete as Discrete
+    from cde_nets.gradient import ForwardMode as ForwardMode
+    from cde_nets.gradient import Gradient as Gradient
+    from cde_nets.gradient import solve as solve
+    from cde_nets.nn import AnchorReadout as AnchorReadout
+    from cde_nets.nn import AveragePool as AveragePool
+    from cde_nets.nn import ChannelMeanReadout as ChannelMeanReadout
+    from cde_nets.nn import ControlledODE as ControlledODE
+    from cde_nets.nn import ConvLift as ConvLift
+    from cde_nets.nn import DifferenceReadout as DifferenceReadout
+    from cde_nets.nn import ImageNetworkConfig as ImageNetworkConfig
+    from cde_nets.nn import LinearReadout as LinearReadout
+    from cde_nets.nn import Network as Network
+    from cde_nets.nn import Normalize as Normalize
+    from cde_nets.nn import Readout as Readout
+    from cde_nets.nn import Stage as Stage
+    from cde_nets.nn import image_network as image_network
+    from cde_nets.solve import Event as Event
+    from cde_nets.solve import InitialValueProblem as InitialValueProblem
+    from cde_nets.solve import Method as Method
+    from cde_nets.solve import PIController as PIController
     from cde_nets.solve import RungeKutta as RungeKutta
-    from cde_nets.train import (
-        Run as Run,
-    )
-    from cde_nets.train import (
-        TrainConfig as TrainConfig,
-    )
-    from cde_nets.train import (
-        Trainer as Trainer,
-    )
-    from cde_nets.train import (
-        evaluate as evaluate,
-    )
-    from cde_nets.train import (
-        load_network as load_network,
-    )
-    from cde_nets.train import (
-        save_network as save_network,
-    )
+    from cde_nets.solve import SaveAt as SaveAt
+    from cde_nets.solve import Scheme as Scheme
+    from cde_nets.solve import Solution as Solution
+    from cde_nets.solve import Statistics as Statistics
+    from cde_nets.solve import Status as Status
+    from cde_nets.solve import Tolerance as Tolerance
+    from cde_nets.train import Run as Run
+    from cde_nets.train import TrainConfig as TrainConfig
+    from cde_nets.train import Trainer as Trainer
+    from cde_nets.train import evaluate as evaluate
+    from cde_nets.train import load_network as load_network
+    from cde_nets.train import save_network as save_network
 
 _ROOMS = {
-    "controls": ("Control", "PiecewiseConstantControl"),
-    "data": ("MNIST", "Dataset", "load_mnist"),
-    "errors": ("DivergedError",),
+    "controls": (
+        "CallableControl",
+        "Control",
+        "DataControl",
+        "HermiteControl",
+        "PiecewiseConstantControl",
+        "PiecewiseLinearControl",
+        "SpectralControl",
+    ),
+    "data": (
+        "MNIST",
+        "Dataset",
+        "load_mnist",
+    ),
+    "errors": (
+        "ConvergenceError",
+        "ConvergenceWarning",
+        "DivergedError",
+        "SolveError",
+    ),
     "fields": (
         "ConvFields",
         "Cutoff",
@@ -127,6 +99,13 @@ _ROOMS = {
         "RidgeFields",
         "SphericalFields",
         "UniversalFields",
+    ),
+    "gradient": (
+        "Autograd",
+        "Discrete",
+        "ForwardMode",
+        "Gradient",
+        "solve",
     ),
     "nn": (
         "AnchorReadout",
@@ -143,8 +122,27 @@ _ROOMS = {
         "Stage",
         "image_network",
     ),
-    "solve": ("RungeKutta",),
-    "train": ("Run", "TrainConfig", "Trainer", "evaluate", "load_network", "save_network"),
+    "solve": (
+        "Event",
+        "InitialValueProblem",
+        "Method",
+        "PIController",
+        "RungeKutta",
+        "SaveAt",
+        "Scheme",
+        "Solution",
+        "Statistics",
+        "Status",
+        "Tolerance",
+    ),
+    "train": (
+        "Run",
+        "TrainConfig",
+        "Trainer",
+        "evaluate",
+        "load_network",
+        "save_network",
+    ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -1,5 +1,8 @@
-"""How solutions are differentiated."""
+"""How solutions are differentiated, and the public `solve` on top of it."""
 
-from cde_nets.gradient.discrete import discrete
+from cde_nets.gradient.autograd import Autograd, ForwardMode
+from cde_nets.gradient.base import Gradient
+from cde_nets.gradient.discrete import Discrete
+from cde_nets.gradient.solve import solve
 
-__all__ = ["discrete"]
+__all__ = ["Autograd", "Discrete", "ForwardMode", "Gradient", "solve"]

@@ -2,101 +2,252 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from cde_nets.fields.base import Pullback
-from cde_nets.solve.fixed_grid import FixedGrid, State, Values
-from cde_nets.solve.manifold import Retraction
+from cde_nets.gradient.base import Gradient, Settings
+from cde_nets.gradient.declared import check_declared
+from cde_nets.gradient.flows import Ran, Raw, finish, run_flow, save_times
+from cde_nets.gradient.transposed import increment_back
+from cde_nets.options import options
+from cde_nets.solve.dynamics import Adjoint, Dynamics
+from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solve.flow.fixed import FixedRungeKutta
+from cde_nets.solve.flow.manifold import Manifold, Retraction
+from cde_nets.solve.flow.record import Output, States, Taken, interpolate
+from cde_nets.solve.flow.steps import along, stages
+from cde_nets.solve.flow.tableau import Tableau
+from cde_nets.solve.initial_value import InitialValueProblem
+from cde_nets.solve.method import Method
+from cde_nets.solve.solution import Solution
+from cde_nets.solve.status import succeeded
 
 
-def discrete(grid: FixedGrid, x: State, values: Values) -> State:
-    """The state at the mesh's end, differentiable in x and in the control's values.
+@options
+class Discrete(Gradient):
+    """Exact for the steps taken: the adjoint recursion of the Runge-Kutta method over the states at the step ends.
 
-    For a step with stages X_j, costate p of its end and stage cotangents w_j = h (b_j p + sum_{l>j} a_lj mu_l),
-    mu_j = D(velocity)(X_j)^T w_j, the costate of its start is p + sum_j mu_j and the control's gradient at stage j is
-    <w_j, V_i(X_j)> summed over the rows (Hager, "Runge-Kutta methods in optimal control and the transformed adjoint
-    system", 2000). No autograd graph is built: the states at the step ends are all that is kept.
-
-    A row whose end is not finite contributes zero to every gradient. First derivatives only: asking for more raises
-    RuntimeError.
-
-    Args:
-        grid: how to step.
-        x: initial states, shape (batch, dim).
-        values: the control at every stage, shape (steps, stages, count).
-
-    Returns:
-        Shape (batch, dim).
+    No autograd graph is built: those states are all that is kept (`Checkpointed` keeps fewer). Of adaptive steps the
+    accepted mesh is held fixed. Rows that failed contribute zero to every gradient. With create_graph=True the steps
+    are taken once more under autograd, which then differentiates to any order.
     """
-    if not (torch.is_grad_enabled() and (x.requires_grad or values.requires_grad)):
-        for n in range(grid.steps):
-            x, _ = grid.step(n, x, values[n])
-        return x
-    end: Tensor = _Discrete.apply(grid, x, values)  # type: ignore[no-untyped-call]
-    return end
+
+    solves: ClassVar[tuple[str, ...]] = ("flow",)
+
+    def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
+        """As `Gradient.solve`."""
+        saves, at_start = save_times(problem, settings.save_at.times)
+        scheme = method.resolve(problem, saves)
+        assert isinstance(scheme, FixedRungeKutta | AdaptiveRungeKutta)
+        x0, leaves = problem.packed(), scheme.dynamics.leaves
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x0, *leaves))
+        if torch.is_grad_enabled():
+            check_declared(problem)
+        states = States() if wanted else None
+        with torch.no_grad():
+            ran = run_flow(problem, scheme, settings, saves, states)
+        raw = ran.raw
+        if wanted:
+            raw = attach(problem, scheme, ran, x0)
+        return finish(problem, ran, raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The steps that were taken, without their tensors of numbers."""
+
+    dynamics: Dynamics
+    tableau: Tableau
+    manifold: Manifold | None
+    taken: Sequence[Taken]
+    theta: Tensor | None
+    uneven: bool
+    leaves: int
+    scales: int
+    outputs: int
+
+
+def attach(problem: InitialValueProblem, scheme: FixedRungeKutta | AdaptiveRungeKutta, ran: Ran, x0: Tensor) -> Raw:
+    """The flow's states, differentiable in the initial state and the leaves."""
+    leaves, keep = scheme.dynamics.leaves, ran.recorder.keep
+    assert keep is not None
+    plan = Plan(
+        scheme.dynamics.inner,
+        scheme.tableau,
+        problem.manifold,
+        ran.recorder.taken,
+        ran.theta,
+        # Rows that take other steps than their neighbours, or end before them.
+        isinstance(scheme, AdaptiveRungeKutta) or problem.event is not None,
+        len(leaves),
+        len(keep.scales),
+        2 + (ran.raw.hit is not None),
+    )
+    states = [keep.kept[n] for n in range(1, keep.count)]
+    # The end itself is only needed to come back from a manifold.
+    ends = [ran.raw.end] if keep.scales else []
+    outputs = [ran.raw.end, ran.raw.saved, *([ran.raw.hit] if ran.raw.hit is not None else [])]
+    found = _Discrete.apply(  # type: ignore[no-untyped-call]
+        plan, x0, *leaves, *outputs, succeeded(ran.iterate.status), *keep.scales, *states, *ends
+    )
+    return Raw(*found)
 
 
 class _Discrete(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, grid: FixedGrid, x: State, values: Values) -> State:
-        states, scales = [x], []
-        for n in range(grid.steps):
-            state, scale = grid.step(n, states[-1], values[n])
-            states.append(state)
-            scales.append(scale)
-        ctx.grid = grid
-        ctx.save_for_backward(values, *states, *scales)
-        return states[-1]
+    # Needed by torch.func; no value is computed here, so that vmap has nothing to work out.
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, p: State) -> tuple[None, State | None, Values]:
+    def forward(plan: Plan, x0: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.clone() for output in tensors[plan.leaves : plan.leaves + plan.outputs])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        plan, x0, *tensors = inputs
+        ctx.plan = plan
+        ctx.others = len(tensors) - plan.leaves
+        ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + plan.outputs :])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        plan: Plan = ctx.plan
+        x0, *rest = ctx.saved_tensors
+        leaves, alive, rest = rest[: plan.leaves], rest[plan.leaves], rest[plan.leaves + 1 :]
+        none = [None] * ctx.others
+        needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "The discrete adjoint gives first derivatives only; create_graph=True asks for more. Write the steps "
-                "out with fields.velocity, which autograd differentiates to any order."
-            )
-        grid: FixedGrid = ctx.grid
-        values, *saved = ctx.saved_tensors
-        states, scales = saved[: grid.steps + 1], saved[grid.steps + 1 :]
-        # A row that failed must not spoil what the rows share: it is moved to a harmless point with cotangent zero.
-        alive = torch.isfinite(states[-1]).all(1, keepdim=True)
-        # Asking whether there is one is free on the CPU; elsewhere it would make the host wait.
-        if not (alive.device.type == "cpu" and bool(alive.all())):
-            p = torch.where(alive, p, 0.0)
-            states = [torch.where(alive, x, 1.0) for x in states]
-            scales = [scale if scale is None else torch.where(alive, scale, 1.0) for scale in scales]
-        gradient = torch.empty_like(values, memory_format=torch.contiguous_format)
-        for n in reversed(range(grid.steps)):
-            start = None
-            if grid.manifold is not None:
-                start, p = grid.manifold.pullback(states[n], Retraction(states[n + 1], scales[n]), p)
-            if n == 0 and not ctx.needs_input_grad[1] and grid.tableau.stages == 1:
-                # Nobody asks how the start should change: half of the first step's work is not needed.
-                gradient[0] = grid.width(0) * grid.fields[0].moments(states[0], values[0, 0], p)
-                return None, None, gradient
-            p, gradient[n] = _step_backward(grid, n, states[n], values[n], p)
-            p = p if start is None else p + start
-        return None, p, gradient
+            return None, *_again(plan, x0, leaves, cotangents, needs), *none
+        scales, states = rest[: plan.scales], [x0, *rest[plan.scales :]]
+        walk = Walk(plan, plan.dynamics.on(leaves), alive, Raw(*cotangents))
+        for n in reversed(range(len(plan.taken))):
+            scale, after = (scales[n], states[n + 1]) if scales else (None, None)
+            walk.back(n, states[n], after, scale, leaves_only=n == 0 and not needs[0])
+        parts = [part if need else None for part, need in zip(walk.gradients(), needs[1:], strict=True)]
+        return None, walk.p if needs[0] else None, *parts, *none
 
 
-def _step_backward(
-    grid: FixedGrid, n: int, x: State, u: Float[Tensor, "stages count"], p: State
-) -> tuple[State, Float[Tensor, "stages count"]]:
-    """The costate of step n's start and the control's gradient at its stages, given p, the costate of its end."""
-    tableau, h = grid.tableau, grid.width(n)
-    states = grid.stage_states(n, x, u)
-    # As a pullback is linear in w, h is taken out of it: w_j = h w'_j, so that Euler's w' is p itself.
-    pulled: dict[int, Pullback] = {}
-    for j in reversed(range(tableau.stages)):
-        w = p if tableau.b[j] == 1 else p * tableau.b[j]
-        for later, back in pulled.items():
-            if tableau.a[later][j]:
-                w = w.add(back.state, alpha=h * tableau.a[later][j])
-        pulled[j] = grid.fields[n].pullback(states[j], u[j], w)
-    for back in pulled.values():
-        p = p.add(back.state, alpha=h)
-    return p, h * torch.stack([pulled[j].control for j in range(tableau.stages)])
+class Walk:
+    """The way back over the steps.
+
+    Attributes:
+        p: the costate of the step end reached, shape (rows, numbers).
+    """
+
+    def __init__(self, plan: Plan, dynamics: Dynamics, alive: Tensor, cotangents: Raw) -> None:
+        self._plan, self._dynamics, self._alive = plan, dynamics, alive[:, None]
+        self._cotangents = cotangents
+        self._adjoint: Adjoint = dynamics.adjoint()
+        # Rows that failed stand where a living row stands, with cotangent zero: nothing of theirs reaches a sum.
+        self._donor = alive.to(torch.uint8).argmax() if len(alive) else None
+        self._any = alive.any()
+        self.p = torch.where(self._alive, cotangents.end, 0.0)
+
+    def back(self, n: int, x: Tensor, after: Tensor | None, scale: Tensor | None, *, leaves_only: bool = False) -> None:
+        """Over step n, which led from x to after."""
+        plan, taken = self._plan, self._plan.taken[n]
+        step, good, p = taken.step, self._alive, self.p
+        if plan.uneven:
+            good = good & taken.moved[:, None]
+        if self._donor is not None:
+            x = torch.where(self._alive, x, x.index_select(0, self._donor[None]))
+        inner: list[tuple[float | Tensor, Tensor]] = []
+        for output in taken.outputs:
+            q = torch.where(self._alive & output.valid[:, None], self._saved(output), 0.0)
+            if isinstance(output.theta, float) and output.theta == 1.0:
+                p = p + q
+            else:
+                inner.append((output.theta, q))
+        if taken.hit is not None:
+            assert plan.theta is not None
+            assert self._cotangents.hit is not None
+            inner.append((plan.theta, torch.where(taken.hit[:, None] & self._alive, self._cotangents.hit, 0.0)))
+        stays = p
+        if plan.manifold is not None:
+            assert scale is not None
+            assert after is not None
+            end = torch.where(self._alive, after, x)
+            start, p = plan.manifold.pullback(x, Retraction(end, torch.where(self._alive, scale, 1.0)), p)
+            start, inner = self._unproject(x, taken, inner, start)
+        mask = good if plan.uneven else None
+        mu = increment_back(
+            self._dynamics, self._adjoint, plan.tableau, x, step, p, inner, mask=mask, leaves_only=leaves_only
+        )
+        back = p if mu is None else p + mu
+        for _, q in inner:
+            back = back + q
+        if plan.manifold is not None:
+            back = back + start
+        # Where a row took no step its costate is what it was.
+        self.p = torch.where(good, back, stays) if plan.uneven else back
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Of the leaves; zero where no row lives."""
+        return tuple(part if part is None else torch.where(self._any, part, 0.0) for part in self._adjoint.gradients())
+
+    def _saved(self, output: Output) -> Tensor:
+        if isinstance(output.place, int):
+            return self._cotangents.saved[output.place]
+        rows = torch.arange(output.place.shape[0], device=output.place.device)
+        return self._cotangents.saved[output.place, rows]
+
+    def _unproject(
+        self, x: Tensor, taken: Taken, inner: Sequence[tuple[float | Tensor, Tensor]], start: Tensor
+    ) -> tuple[Tensor, list[tuple[float | Tensor, Tensor]]]:
+        plan = self._plan
+        assert plan.manifold is not None
+        plain: list[tuple[float | Tensor, Tensor]] = []
+        if inner:
+            _, slopes = stages(self._dynamics, plan.tableau, x, taken.step)
+        for theta, q in inner:
+            z = interpolate(plan.tableau, None, x, taken.step, slopes, theta)
+            mine, q = plan.manifold.pullback(x, plan.manifold.retract(x, z), q)
+            start = start + mine
+            plain.append((theta, q))
+        return start, plain
+
+
+def _again(
+    plan: Plan,
+    x0: Tensor,
+    leaves: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradient with a graph of its own: the same steps, taken under autograd."""
+    inputs = [t for t, need in zip((x0, *leaves), needs, strict=True) if need]
+    outputs = _steps(plan, plan.dynamics.on(leaves), x0)
+    pairs = [(y, q) for y, q in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    found = iter(
+        torch.autograd.grad([y for y, _ in pairs], inputs, [q for _, q in pairs], create_graph=True, allow_unused=True)
+    )
+    return [next(found) if need else None for need in needs]
+
+
+def _steps(plan: Plan, dynamics: Dynamics, x: Tensor) -> list[Tensor]:
+    """The recorded steps once more: end, saved states and event states."""
+    saved: dict[int, Tensor] = {}
+    hit = torch.zeros_like(x)
+    for taken in plan.taken:
+        _, slopes = stages(dynamics, plan.tableau, x, taken.step)
+        after = along(x, taken.step.h, plan.tableau.b, slopes)
+        if plan.manifold is not None:
+            after = plan.manifold.retract(x, after).state
+        after = torch.where(taken.moved[:, None], after, x)
+        for output in taken.outputs:
+            value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, output.theta)
+            value = after if isinstance(output.theta, float) and output.theta == 1.0 else value
+            places = [output.place] if isinstance(output.place, int) else range(int(output.place.max()) + 1)
+            for place in places:
+                here = output.valid if isinstance(output.place, int) else output.valid & (output.place == place)
+                saved[place] = torch.where(here[:, None], value, saved.get(place, torch.zeros_like(x)))
+        if taken.hit is not None:
+            assert plan.theta is not None
+            value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, plan.theta)
+            hit = torch.where(taken.hit[:, None], value, hit)
+        x = after
+    stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else x.new_zeros(0, *x.shape)
+    return [x, stacked, hit][: plan.outputs]

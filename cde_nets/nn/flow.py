@@ -2,91 +2,97 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Inexact
 from torch import Tensor, nn
 
 from cde_nets.controls import Control
 from cde_nets.errors import DivergedError
 from cde_nets.fields.base import Fields
-from cde_nets.gradient.discrete import discrete
-from cde_nets.solve.fixed_grid import FixedGrid
-from cde_nets.solve.manifold import manifold as manifold_named
-from cde_nets.solve.mesh import uniform_mesh
-from cde_nets.solve.method import RungeKutta
+from cde_nets.gradient import Gradient, solve
+from cde_nets.solve import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
+from cde_nets.solve.flow.manifold import manifold as manifold_named
+from cde_nets.solve.initial_value import check_drift, check_families
+from cde_nets.solve.method import Method
+from cde_nets.solve.report import list_rows
 
-State = Float[Tensor, "batch dim"]
+State = Inexact[Tensor, "batch dim"]
 
 
 class ControlledODE(nn.Module):
-    """The flow x -> X_1 of dX = sum_i u_i(t) V_i(X) dt, X_0 = x, on [0, 1]. There is no drift.
+    """The flow x -> X_1 of dX = sum_i u_i(t) V_i(X) dt (+ drift(t, X) dt), X_0 = x, over the control's span.
 
-    Only the control trains: the gradient is exact for the steps that are taken (`cde_nets.gradient.discrete`).
+    The fields are frozen; the control trains, and so do the parameters of a drift that is a module.
 
     Args:
         fields: one family, tied over all steps (the theorem's own case), or a sequence of families, one for each
             interval of the control: fields fresh at every step.
         control: u, with as many components as a family has fields.
-        method: a `RungeKutta`, or its name for one step an interval of the control.
+        method: a method for flows, or the name of a `RungeKutta` one.
         manifold: "sphere" puts every step's end back on the sphere about the origin through its start. Euler then
             steps the flow of `SphericalFields(fields)` to first order whatever the fields; a method of higher order
             keeps its order only on fields that are tangent, so that it asks for `SphericalFields`.
-        throw: raise where an input is not finite or a row diverges. That reads one number back from the device before
-            and one after the solve; False reads none and returns what came out.
+        drift: a field nobody controls: a family whose fields are summed, or any f(t, x), modules included; none where
+            None.
+        gradient: how the flow is differentiated; `Discrete`, exact for the steps taken, where None.
+        tolerance: of adaptive steps.
+        max_steps: of adaptive steps.
+        throw: raise where an input is not finite or a row fails. That reads one number back from the device before and
+            one after the solve; False reads none: rows that failed hold their last finite value and are marked in
+            `failed`.
+
+    Attributes:
+        failed: the rows that failed in the last forward pass, shape (batch,); None before the first.
 
     Raises:
         ValueError: a control that does not fit the fields, families that do not fit each other or the control's
-            intervals, an unknown method or manifold, steps that straddle a breakpoint.
+            intervals, an unknown method or manifold, too few steps for the breakpoints.
     """
+
+    failed: Tensor | None
 
     def __init__(
         self,
         fields: Fields | Sequence[Fields],
         control: Control,
-        method: RungeKutta | str = "rk4",
+        method: Method | str = "rk4",
         *,
         manifold: str | None = None,
+        drift: Fields | Callable[..., Tensor] | None = None,
+        gradient: Gradient | None = None,
+        tolerance: Tolerance | None = None,
+        max_steps: int = 4096,
         throw: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(control, Control):
-            raise ValueError(
-                f"control must be a Control, such as PiecewiseConstantControl(steps, count); got a "
-                f"{type(control).__name__}. The order is ControlledODE(fields, control)."
-            )
         families = [fields] if isinstance(fields, Fields) else list(fields)
-        intervals = len(control.breakpoints) + 1
-        _check_families(families, control, intervals)
-        self.tied = isinstance(fields, Fields) or len(families) == 1
+        check_families(families, control)
+        self.tied = len(families) == 1
         self.families = nn.ModuleList(families)
+        # A list of its own: a module list is slow to index, and the modules may still be cast or moved.
+        self._fields = families
         self.control = control
         self.method = RungeKutta(method) if isinstance(method, str) else method
         self.manifold = manifold
+        if isinstance(drift, Fields):
+            check_drift(drift, families[0])
+        self.drift = drift
+        self.gradient, self.tolerance, self.max_steps = gradient, tolerance, max_steps
         self.throw = throw
-        steps = self.method.steps or intervals
-        mesh = uniform_mesh(steps, control.breakpoints)
-        retraction = manifold_named(manifold)
-        if manifold is not None and self.method.tableau.order > 1 and any(_leaves_sphere(f) for f in families):
-            raise ValueError(
-                f"manifold={manifold!r} with {self.method.name!r} keeps its order only on tangent fields: wrap the "
-                "fields in SphericalFields, or use method='euler'."
-            )
-        middles = [(mesh[n] + mesh[n + 1]) / 2 for n in range(steps)]
-        # On the fields' own list every step's family is looked up once; the modules may still be cast or moved.
-        self._grid = FixedGrid(
-            [families[0 if self.tied else bisect(control.breakpoints, t)] for t in middles],
-            self.method.tableau,
-            mesh,
-            retraction,
-        )
+        self.failed = None
+        manifold_named(manifold)
+        if isinstance(self.method, RungeKutta):
+            if manifold is not None and self.method.tableau.order > 1:
+                self._check_tangent(manifold)
+            # The mesh and all that can be wrong with it, before there is a state.
+            self.method.resolve(self._problem(torch.zeros(1, self.dim, dtype=self._dtype, device=families[0].device)))
 
     @property
     def dim(self) -> int:
         """The dimension m of the state."""
-        return self._grid.fields[0].dim
+        return self._fields[0].dim
 
     @property
     def count(self) -> int:
@@ -100,93 +106,95 @@ class ControlledODE(nn.Module):
             ValueError: x does not fit the fields, or (with throw) holds NaN or infinity.
             DivergedError: with throw, rows that left the finite numbers; the message names them and the time.
         """
+        end: Tensor = self.solve(x).value
+        return end
+
+    def solve(self, x: State, *, save_at: SaveAt | Sequence[float] | None = None) -> Solution:
+        """The flow with everything a `Solution` says: statuses and statistics, states at save times, a trace.
+
+        Raises:
+            ValueError: as forward.
+            DivergedError: as forward.
+        """
         # The fields would say it too, but not before torch has stumbled over what is no tensor.
         if not isinstance(x, Tensor):
             raise ValueError(f"x must be a torch tensor of shape (batch, {self.dim}); got a {type(x).__name__}.")
+        problem = self._problem(x)
         if self.throw:
             self._check_finite(x)
-        end = discrete(self._grid, x, self._values())
-        if self.throw and not bool(torch.isfinite(end).all()):
-            raise DivergedError(self._divergence(x.detach()))
-        return end
+        solution = solve(
+            problem,
+            self.method,
+            gradient=self.gradient,
+            tolerance=self.tolerance,
+            max_steps=self.max_steps,
+            throw=self.throw,
+            save_at=save_at,
+        )
+        self.failed = ~solution.succeeded
+        return solution
 
     @torch.no_grad()
-    def trajectory(self, x: State) -> Float[Tensor, "times batch dim"]:
-        """X at every step's end, the start included; without a gradient."""
-        values, states = self._values(), [x]
-        for n in range(self._grid.steps):
-            states.append(self._grid.step(n, states[-1], values[n])[0])
-        return torch.stack(states)
+    def trajectory(self, x: State) -> Inexact[Tensor, "times batch dim"]:
+        """X at the times of `times`, the start included; without a gradient."""
+        path: Tensor = self.solve(x, save_at=self.times).value
+        return path
 
     @property
     def times(self) -> tuple[float, ...]:
-        """The times of `trajectory`."""
-        return tuple(self._grid.mesh)
+        """The times of `trajectory`: the step ends of a fixed grid; of adaptive steps 65 equally spaced times."""
+        method, (start, end) = self.method, self.control.span
+        if isinstance(method, RungeKutta) and method.fixed:
+            return method.grid(self._problem(torch.zeros(1, self.dim, dtype=self._dtype)))
+        return (*(start + n * (end - start) / 64 for n in range(64)), end)
 
     def describe(self) -> str:
         """One line: fields, whether they are tied or fresh, control, method."""
-        family = self._grid.fields[0]
+        family = self._fields[0]
         kind = f"{type(family).__name__}({family.extra_repr()})"
         intervals = len(self.control.breakpoints) + 1
         spread = f"tied over {intervals} intervals" if self.tied else f"fresh at each of {intervals} intervals"
         spread = "on one interval" if intervals == 1 else spread
-        steps = f"{self._grid.steps} step" + "s" * (self._grid.steps > 1)
         place = "" if self.manifold is None else f" on the {self.manifold}"
-        return f"{kind}, {spread}, {self.method.name} in {steps}{place}, no drift"
+        drift = "no drift" if self.drift is None else f"drift {type(self.drift).__name__}"
+        return f"{kind}, {spread}, {self._describe_method()}{place}, {drift}"
 
     def extra_repr(self) -> str:
         """Shown by print(flow)."""
         return self.describe()
 
-    def _values(self) -> Float[Tensor, "steps stages count"]:
-        return self.control.on_mesh(self._grid.mesh, self.method.tableau.c)
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self._fields[0].dtype
+
+    def _problem(self, x: Tensor) -> InitialValueProblem:
+        return InitialValueProblem.controlled(self._fields, self.control, x, drift=self.drift, manifold=self.manifold)
+
+    def _describe_method(self) -> str:
+        if not isinstance(self.method, RungeKutta):
+            return type(self.method).__name__
+        if not self.method.fixed:
+            return f"{self.method.name} in adaptive steps"
+        steps = len(self.times) - 1
+        return f"{self.method.name} in {steps} step" + "s" * (steps > 1)
+
+    def _check_tangent(self, manifold: str) -> None:
+        assert isinstance(self.method, RungeKutta)
+        if not all(family.tangent_to(manifold) for family in self._fields):
+            raise ValueError(
+                f"manifold={manifold!r} with {self.method.name!r} keeps its order only on tangent fields: wrap the "
+                "fields in SphericalFields, or use method='euler'."
+            )
 
     def _check_finite(self, x: Tensor) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.control.parameters()):
+            raise DivergedError(
+                "The control holds NaN or infinity: a training step was too long, or its values were set so."
+            )
         finite = torch.isfinite(x)
         if not bool(finite.all()):
-            rows = torch.nonzero(~finite.flatten(1).all(1)).flatten().tolist() if x.ndim > 1 else [0]
+            rows = torch.nonzero(~finite.flatten(1).all(1)).flatten().tolist()
             raise ValueError(
-                f"The input holds NaN or infinity in {_list_rows(rows)} of {x.shape[0]}. Clean those rows, or pass "
+                f"The input holds NaN or infinity in {list_rows(rows)} of {x.shape[0]}. Clean those rows, or pass "
                 "throw=False to ControlledODE to let them through."
             )
-
-    def _divergence(self, x: Tensor) -> str:
-        if not all(bool(torch.isfinite(p).all()) for p in self.control.parameters()):
-            return "The control holds NaN or infinity: a training step was too long, or its values were set so."
-        finite = torch.isfinite(self.trajectory(x)).all(-1)
-        rows = torch.nonzero(~finite[-1]).flatten().tolist()
-        first = int(finite[:, rows].all(1).to(torch.int64).sum())
-        return (
-            f"{_list_rows(rows).capitalize()} of {x.shape[0]} diverged, the first by t = {self.times[first]:.4g}. "
-            "Polynomial fields of degree >= 2 blow up in finite time: take manifold='sphere' or SphericalFields, "
-            "Cutoff, smaller controls, or throw=False to go on without those rows."
-        )
-
-
-def _check_families(families: Sequence[Fields], control: Control, intervals: int) -> None:
-    for family in families:
-        if not isinstance(family, Fields):
-            raise ValueError(f"fields must be a family or a sequence of families; got a {type(family).__name__}.")
-        if family.count != control.count:
-            raise ValueError(
-                f"The control has {control.count} components and {type(family).__name__} has {family.count} fields; "
-                f"make the control with count={family.count}."
-            )
-        if family.dim != families[0].dim:
-            raise ValueError(f"The families live on R^{families[0].dim} and R^{family.dim}; all must share one space.")
-    if len(families) not in (1, intervals):
-        raise ValueError(
-            f"{len(families)} families for a control of {intervals} intervals: give one family (tied) or "
-            f"{intervals} (fresh at every interval)."
-        )
-
-
-def _leaves_sphere(fields: Fields) -> bool:
-    from cde_nets.fields.spherical import SphericalFields
-
-    return not isinstance(fields, SphericalFields)
-
-
-def _list_rows(rows: Sequence[int]) -> str:
-    shown = ", ".join(map(str, rows[:5])) + (", .." if len(rows) > 5 else "")
-    return f"row {shown}" if len(rows) == 1 else f"rows {shown} ({len(rows)})"

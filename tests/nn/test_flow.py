@@ -101,7 +101,7 @@ def test_casting_reaches_every_step():
 def test_divergence_names_the_row_and_the_time_of_blow_up(blow_up, rows):
     steps = 400
     x = torch.tensor([[-1.0], [1 / blow_up], [0.5]], dtype=F64)
-    with pytest.raises(DivergedError, match=rf"{rows} diverged, the first by t = .*manifold='sphere'") as error:
+    with pytest.raises(DivergedError, match=rf"{rows} diverged at t = .*manifold='sphere'") as error:
         squaring(steps)(x)
     time = float(str(error.value).split("t = ")[1].split(" ")[0].rstrip("."))
     # The numerical solution needs a few steps beyond the pole to overflow.
@@ -110,15 +110,18 @@ def test_divergence_names_the_row_and_the_time_of_blow_up(blow_up, rows):
 
 def test_divergence_of_many_rows_names_five_and_counts_all_with_the_earliest_time():
     x = torch.cat([torch.zeros(1, 1), torch.linspace(2, 8, 7)[:, None]]).double()
-    with pytest.raises(DivergedError, match=r"Rows 1, 2, 3, 4, 5, \.\. \(7\) of 8 diverged") as error:
+    with pytest.raises(DivergedError, match=r"Rows 1, 2, 3, 4, 5, \.\. \(7\) of 8 diverged, the first at t") as error:
         squaring(400)(x)
     assert abs(float(str(error.value).split("t = ")[1].split(" ")[0].rstrip(".")) - 1 / 8) < 0.03
 
 
-def test_without_throw_failed_rows_come_out_and_the_others_are_untouched():
+def test_without_throw_failed_rows_keep_their_last_finite_value_and_the_others_are_untouched():
     x = torch.tensor([[4.0], [0.5], [torch.nan]], dtype=F64)
-    end = squaring(200, throw=False)(x)
-    assert end.isfinite().flatten().tolist() == [False, True, False]
+    flow = squaring(200, throw=False)
+    assert flow.failed is None
+    end = flow(x)
+    assert flow.failed.tolist() == [True, False, True]
+    assert end.isfinite().flatten().tolist() == [True, True, False]
     torch.testing.assert_close(end[1], torch.tensor([1.0], dtype=F64), rtol=1e-6, atol=0)  # 0.5 / (1 - 0.5)
 
 
@@ -155,12 +158,12 @@ def test_a_list_of_one_family_over_several_intervals_is_described_as_tied():
         ([fields()] * 3, {}, r"3 families for a control of 5 intervals: give one family \(tied\) or 5"),
         ([], {}, "0 families for a control of 5 intervals"),
         (["V"] * 5, {}, "a family or a sequence of families; got a str"),
-        (fields(), {"method": "leapfrog"}, "Unknown method 'leapfrog'; known are euler, rk4"),
+        (fields(), {"method": "leapfrog"}, "Unknown method 'leapfrog'; known are euler, midpoint"),
         (fields(), {"manifold": "torus", "method": "euler"}, "Unknown manifold 'torus'; known are sphere"),
         (fields(), {"manifold": "sphere"}, "'rk4' keeps its order only on tangent fields: wrap .* SphericalFields"),
         ([SphericalFields(fields())] * 4 + [fields()], {"manifold": "sphere"}, "only on tangent fields"),
-        (fields(), {"method": RungeKutta("rk4", steps=7)}, r"breakpoint t=0.2 inside a step; take a multiple of 5"),
-        (fields(), {"method": RungeKutta("euler", steps=3)}, "steps=3 leaves the control's breakpoint"),
+        (fields(), {"method": RungeKutta("euler", steps=3)}, "steps=3 cannot reach each of the 4 breakpoints"),
+        (fields(), {"method": RungeKutta("rk4", mesh=(0.0, 0.5, 1.0))}, "mesh leaves the breakpoint t=0.2 inside"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_work_starts(bad_input, families, options, message):

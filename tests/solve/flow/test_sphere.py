@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import PolynomialFields, SphericalFields
-from cde_nets.solve import EULER, FixedGrid, Sphere, uniform_mesh
-from cde_nets.solve.manifold import manifold
+from cde_nets.gradient import solve
+from cde_nets.solve import InitialValueProblem, RungeKutta, Sphere
+from cde_nets.solve.flow.manifold import manifold
 
 F64 = torch.float64
 
@@ -47,10 +49,9 @@ def test_retracted_euler_steps_converge_to_the_flow_of_the_tangent_fields_at_fir
 
     def end(fields, steps, sphere):
         if sphere:
-            grid, y = FixedGrid([fields] * steps, EULER, uniform_mesh(steps, []), Sphere()), x
-            for n in range(steps):
-                y = grid.step(n, y, u[None])[0]
-            return y
+            control = PiecewiseConstantControl(1, 4, values=u[None])
+            problem = InitialValueProblem.controlled(fields, control, x, manifold="sphere")
+            return solve(problem, RungeKutta("euler", steps=steps)).value.detach()
         y, h = x, 1 / steps
         for _ in range(steps):
             k1 = fields.velocity(y, u)

@@ -1,0 +1,190 @@
+"""Running a flow and making its solution: what all gradients of flows share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cde_nets.gradient.base import Settings
+from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solve.flow.events import Hits, evaluate, locate
+from cde_nets.solve.flow.fixed import FixedRungeKutta
+from cde_nets.solve.flow.record import Recorder, States, interpolate
+from cde_nets.solve.flow.steps import Step
+from cde_nets.solve.initial_value import InitialValueProblem
+from cde_nets.solve.loop import run
+from cde_nets.solve.method import Iterate
+from cde_nets.solve.solution import Solution, Statistics, Trace
+from cde_nets.solve.status import Status
+import itertools
+
+
+class Raw(NamedTuple):
+    """The packed states that a flow gives and that a gradient reaches.
+
+    Attributes:
+        end: after the last step, shape (rows, numbers).
+        saved: at the save times after the start, shape (times, rows, numbers).
+        hit: where rows met their event, shape (rows, numbers); None without an event.
+    """
+
+    end: Tensor
+    saved: Tensor
+    hit: Tensor | None = None
+
+
+@dataclass
+class Ran:
+    """A flow that has run.
+
+    Attributes:
+        raw: its states.
+        iterate: where the loop ended.
+        recorder: what it wrote down.
+        theta: where in its step each row met its event, shape (rows, 1); None without an event.
+        crossing: when, float64, shape (rows, 1).
+    """
+
+    raw: Raw
+    iterate: Iterate
+    recorder: Recorder
+    theta: Tensor | None = None
+    crossing: Tensor | None = None
+
+
+def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | None) -> tuple[list[float], bool]:
+    """The save times after the start, and whether the start is one.
+
+    Raises:
+        ValueError: times that lie outside, are equal or run the other way.
+    """
+    if times is None:
+        return [], False
+    wanted = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times)]
+    low, high = sorted((problem.t0, problem.t1))
+    sign = math.copysign(1.0, problem.t1 - problem.t0)
+    outside = next((t for t in wanted if not low <= t <= high), None)
+    if outside is not None:
+        raise ValueError(f"The save time {outside:g} lies outside of the flow's times, {low:g} to {high:g}.")
+    for one, two in itertools.pairwise(wanted):
+        if sign * one >= sign * two:
+            order = "rise" if sign > 0 else "fall"
+            raise ValueError(f"Save times must {order} strictly, as the flow's time does; got {one:g} before {two:g}.")
+    at_start = bool(wanted) and wanted[0] == problem.t0
+    return wanted[at_start:], at_start
+
+
+def run_flow(
+    problem: InitialValueProblem,
+    scheme: FixedRungeKutta | AdaptiveRungeKutta,
+    settings: Settings,
+    saves: Sequence[float],
+    keep: States | None,
+    *,
+    differentiable: bool = False,
+) -> Ran:
+    """Run the loop, and read the states that were asked for off it."""
+    mesh = scheme.mesh if isinstance(scheme, FixedRungeKutta) else None
+    manifold = problem.manifold
+    recorder = Recorder(scheme.tableau, manifold, saves, mesh, keep, differentiable)
+    iterate = run(problem, scheme, settings.limits, [recorder])
+    saved = recorder.values(iterate)
+    if problem.event is None:
+        return Ran(Raw(iterate.value, saved), iterate, recorder)
+    hits: Hits = iterate.memory.events
+
+    def point(theta: Tensor) -> Tensor:
+        step = Step(0, hits.h.to(theta.dtype))
+        return interpolate(scheme.tableau, manifold, hits.start, step, hits.slopes, theta)
+
+    real_dtype = iterate.value.dtype.to_real()
+    with torch.no_grad():
+        theta, crossing = locate(
+            problem.event, problem.packing, hits, lambda theta: point(theta.to(real_dtype)).to(iterate.value.dtype)
+        )
+    theta = theta.to(real_dtype)
+    step = Step(0, hits.h.to(real_dtype))
+    hit = interpolate(scheme.tableau, manifold, hits.start, step, hits.slopes, theta)
+    return Ran(Raw(iterate.value, saved, hit), iterate, recorder, theta, crossing)
+
+
+def finish(
+    problem: InitialValueProblem,
+    ran: Ran,
+    raw: Raw,
+    evaluations: Callable[[], int],
+    settings: Settings,
+    *,
+    at_start: bool,
+    trace: Trace | None = None,
+    dense: Callable[[float], Any] | None = None,
+) -> Solution:
+    """The solution: states as the user builds them, events with their times' gradient."""
+    packing, iterate = problem.packing, ran.iterate
+    end, saved, event_time = raw.end, raw.saved, None
+    if raw.hit is not None:
+        assert ran.crossing is not None
+        met = (iterate.status == Status.EVENT)[:, None]
+        point, time = _attach_time(problem, raw.hit, ran.crossing)
+        end = torch.where(met, point, end)
+        event_time = torch.where(met, time, problem.t1)[:, 0]
+        if saved.shape[0]:
+            sign = math.copysign(1.0, problem.t1 - problem.t0)
+            times = torch.tensor(save_times(problem, settings.save_at.times)[0], dtype=torch.float64, device=end.device)
+            late = met & (sign * times[:, None, None] > sign * time.detach())
+            saved = torch.where(late, end, saved)
+    value = end
+    if settings.save_at.times is not None:
+        value = torch.cat([problem.packed()[None], saved]) if at_start else saved
+    statistics = Statistics(iterate.accepted, iterate.rejected, evaluations())
+    return Solution(
+        packing.unpack(value), iterate.status, statistics, _reached(ran), _size(iterate), event_time, trace, dense
+    )
+
+
+def _size(iterate: Iterate) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(iterate.value.detach(), dim=1)
+    return size
+
+
+def _reached(ran: Ran) -> Tensor:
+    iterate, mesh = ran.iterate, ran.recorder.mesh
+    if mesh is None:
+        t: Tensor = iterate.memory.t
+        return t.expand(iterate.value.shape[0], 1)[:, 0]
+    return torch.tensor(mesh, dtype=torch.float64, device=iterate.value.device)[iterate.accepted]
+
+
+def _attach_time(problem: InitialValueProblem, point: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    """The event's state and time with the gradient that the moving time gives them.
+
+    One Newton step t - g / (dg/dt along the flow), with the slope held fixed, changes no value and has the derivative
+    of the implicit function; the state moves along its velocity with it.
+    """
+    wanted = torch.is_grad_enabled() and point.requires_grad
+    if not wanted:
+        return point, time
+    event, packing = problem.event, problem.packing
+    assert event is not None
+    here = time.detach()
+    with torch.no_grad():
+        velocity = velocity_at(problem, point.detach(), here)
+        slope = torch.func.jvp(
+            lambda t, x: evaluate(event, packing, t, x), (here, point.detach()), (torch.ones_like(here), velocity)
+        )[1]
+    g = evaluate(event, packing, here, point)
+    shift = -((g - g.detach()) / slope)[:, None]
+    moved = here + shift.to(here.dtype)
+    return point + velocity * shift.to(velocity.dtype), moved
+
+
+def velocity_at(problem: InitialValueProblem, x: Tensor, t: Tensor) -> Tensor:
+    """dX/dt of packed states at times of shape (rows, 1)."""
+    from cde_nets.solve.dynamics import Moment
+
+    return problem.dynamics.velocity(x, Moment(0, 0, t, t))

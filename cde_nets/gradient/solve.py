@@ -1,0 +1,103 @@
+"""The public `solve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cde_nets.errors import ConvergenceError, DivergedError
+from cde_nets.gradient.base import Gradient, Settings
+from cde_nets.gradient.discrete import Discrete
+from cde_nets.solve.flow.runge_kutta import RungeKutta
+from cde_nets.solve.loop import DEFAULT_MAX_STEPS
+from cde_nets.solve.method import Method
+from cde_nets.solve.progress import reporter
+from cde_nets.solve.report import failure
+from cde_nets.solve.solution import SaveAt, Solution
+from cde_nets.solve.status import Status
+from cde_nets.solve.tolerance import Tolerance
+
+
+def solve(
+    problem: Any,
+    method: Method | None = None,
+    *,
+    gradient: Gradient | None = None,
+    tolerance: Tolerance | None = None,
+    max_steps: int = DEFAULT_MAX_STEPS,
+    throw: bool = True,
+    progress: bool | Callable[[float], None] = False,
+    save_at: SaveAt | Sequence[float] | Tensor | None = None,
+) -> Solution:
+    """Solve a flow, a fixed point or a linear problem: one loop, one kind of solution.
+
+    Args:
+        problem: an `InitialValueProblem`, `FixedPointProblem` or `LinearProblem`.
+        method: RungeKutta("dopri5") for a flow, Anderson() for rest, GMRES() for a linear problem where None.
+        gradient: how the solution is differentiated; exact by default (`Discrete` for flows, `Implicit` else).
+        tolerance: rtol 1e-6, atol 1e-8 where None.
+        max_steps: when to give up on methods that do not know their number of steps; tries count, not successes.
+        throw: raise if a row fails. False returns whatever came out, each row with its status: what training wants.
+            Looking reads the statuses back from the device.
+        progress: True shows a bar; a function is called with the fraction done.
+        save_at: times at which a flow's states are wanted, or a `SaveAt`.
+
+    Returns:
+        A `Solution`. Rows that failed hold their last finite value.
+
+    Raises:
+        ValueError: problem, method, gradient or options that do not fit each other; before any work.
+        DivergedError: with throw, rows left the finite numbers or could not be followed; the solution is attached.
+        ConvergenceError: with throw, rows that ran out of steps or broke down; the solution is attached.
+    """
+    kind = getattr(problem, "kind", None)
+    if kind not in _DEFAULTS:
+        raise ValueError(
+            "solve takes an InitialValueProblem, a FixedPointProblem or a LinearProblem; got a "
+            f"{type(problem).__name__}."
+        )
+    default_method, default_gradient = _DEFAULTS[kind]
+    chosen = default_method() if method is None else method
+    if not isinstance(chosen, Method):
+        hint = f": RungeKutta({method!r})" if isinstance(method, str) else ", such as RungeKutta('dopri5')"
+        raise ValueError(f"method must be a method{hint}; got {method!r}.")
+    if chosen.solves != kind:
+        raise ValueError(f"{type(chosen).__name__} solves a {chosen.solves} problem; this is a {kind} problem.")
+    how = default_gradient() if gradient is None else gradient
+    if not isinstance(how, Gradient):
+        raise ValueError(f"gradient must be one such as Discrete() or Implicit(); got {gradient!r}.")
+    if kind not in how.solves:
+        raise ValueError(
+            f"{type(how).__name__} differentiates {' and '.join(how.solves)} problems; this is a {kind} problem. "
+            f"Its default is {default_gradient.__name__}()."
+        )
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise ValueError(f"max_steps must be an integer of at least 1; got {max_steps!r}.")
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        raise ValueError(f"tolerance must be a Tolerance(rtol, atol); got {tolerance!r}.")
+    if throw and torch.compiler.is_compiling():
+        raise ValueError("throw=True reads statuses back from the device; under torch.compile pass throw=False.")
+    wanted = save_at if isinstance(save_at, SaveAt) else SaveAt(times=save_at)
+    with reporter(progress) as report:
+        settings = Settings(Tolerance() if tolerance is None else tolerance, max_steps, throw, report, wanted)
+        solution = how.solve(problem, chosen, settings)
+    if throw:
+        check(solution)
+    return solution
+
+
+def check(solution: Solution) -> None:
+    """Raise if a row of a solution failed (DivergedError, ConvergenceError)."""
+    if bool(solution.succeeded.all()):
+        return
+    codes = set(solution.status.tolist())
+    diverged = bool(codes & {Status.DIVERGED, Status.STEP_TOO_SMALL})
+    raise (DivergedError if diverged else ConvergenceError)(failure(solution), solution)
+
+
+_DEFAULTS: dict[str, tuple[Callable[[], Method], type[Gradient]]] = {
+    "flow": (lambda: RungeKutta("dopri5"), Discrete),
+}

@@ -1,0 +1,69 @@
+"""One Runge-Kutta step backwards: costates and what they give the leaves, from the stage states alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cde_nets.solve.dynamics import Adjoint, Dynamics
+from cde_nets.solve.flow.steps import Step, combine, dense_weights, stages
+from cde_nets.solve.flow.tableau import Tableau
+
+Inner = Sequence[tuple[float | Tensor, Tensor]]
+
+
+def increment_back(
+    dynamics: Dynamics,
+    adjoint: Adjoint,
+    tableau: Tableau,
+    x: Tensor,
+    step: Step,
+    p: Tensor,
+    inner: Inner = (),
+    *,
+    mask: Tensor | None = None,
+    leaves_only: bool = False,
+) -> Tensor | None:
+    """What a step's increment h sum_j b_j k_j gives its start: sum_j mu_j.
+
+    With stage cotangents w_j = h (b_j p + sum_s b_j(theta_s) p_s) + h sum_{l>j} a_lj mu_l and mu_j = D(velocity)(X_j)^T
+    w_j (Hager, "Runge-Kutta methods in optimal control and the transformed adjoint system", 2000; the sum over s is
+    its extension to states p_s saved at theta_s on the continuous extension).
+
+    Args:
+        dynamics: dX/dt.
+        adjoint: where the leaves' cotangents are summed.
+        tableau: the method.
+        x: where the step starts, shape (rows, numbers).
+        step: its place in time.
+        p: the cotangent of its end.
+        inner: theta and cotangent of every state saved within it.
+        mask: the rows that took the step, shape (rows, 1); the others give nothing. None: all.
+        leaves_only: the start's cotangent is not wanted.
+
+    Returns:
+        Shape (rows, numbers); None where no stage matters, or leaves_only and there is one stage.
+    """
+    weights = [(tableau.b, p), *((dense_weights(tableau, theta), q) for theta, q in inner)]
+    states, _ = stages(dynamics, tableau, x, step, slopes=tableau.stages - 1)
+    mu: dict[int, Tensor] = {}
+    for j in reversed(range(tableau.stages)):
+        terms: list[float | Tensor] = [b[j] for b, _ in weights]
+        vectors = [q for _, q in weights]
+        terms += [tableau.a[later][j] for later in mu]
+        vectors += list(mu.values())
+        total = combine(terms, vectors)
+        if total is None:
+            continue
+        w = step.h * total
+        if mask is not None:
+            w = torch.where(mask, w, 0.0)
+        moment = step.moment(j, tableau.c[j])
+        if leaves_only and tableau.stages == 1:
+            adjoint.add(states[j], moment, w)
+            return None
+        mu[j] = adjoint.pull(states[j], moment, w)
+    found = list(mu.values())
+    return None if not found else sum(found[1:], found[0])

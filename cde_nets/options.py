@@ -1,0 +1,54 @@
+"""Options of methods and gradients: frozen dataclasses that refuse a misspelled name with the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def options(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose constructor names the nearest option where an unknown one is given (TypeError)."""
+    made = dataclass(frozen=True)(cls)
+    plain = made.__init__
+    names = [field.name for field in fields(made) if field.init]  # type: ignore[arg-type]
+
+    @functools.wraps(plain)
+    def init(self: T, *args: Any, **kwargs: Any) -> None:
+        unknown = next((name for name in kwargs if name not in names), None)
+        if unknown is not None:
+            raise TypeError(f"{cls.__name__} has no option {unknown!r}{suggest(unknown, names)}")
+        plain(self, *args, **kwargs)
+
+    made.__init__ = init  # type: ignore[method-assign, assignment]
+    return made
+
+
+def suggest(given: object, known: Iterable[str]) -> str:
+    """How a message about an unknown name ends: '; did you mean x? Known are ..'."""
+    names = list(known)
+    near = difflib.get_close_matches(str(given), names, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{meant} Known are {', '.join(names)}." if names else f"{meant} It takes none."
+
+
+def positive(name: str, value: Any, *, least: int = 1) -> None:
+    """Refuse what is no integer of at least `least` (ValueError)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
+
+
+def within(name: str, value: Any, low: float, high: float = float("inf"), *, closed: bool = False) -> None:
+    """Refuse what is no number in (low, high), or in [low, high] where closed (ValueError)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (low <= value <= high if closed else low < value < high):
+        raise ValueError(
+            f"{name} must be a number {'from' if closed else 'above'} {low:g}"
+            + (f" {'to' if closed else 'and below'} {high:g}" if high < float("inf") else ", and finite")
+            + f"; got {value!r}."
+        )

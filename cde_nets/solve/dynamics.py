@@ -1,0 +1,335 @@
+"""What a flow's right-hand side is to a step: a velocity, and what transposes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cde_nets.controls import Control
+from cde_nets.fields.base import Fields
+from cde_nets.solve.function import PackedFunction
+from cde_nets.solve.states import Packing, real
+import itertools
+
+
+class Moment(NamedTuple):
+    """When a stage is evaluated.
+
+    Attributes:
+        n: the step, on a mesh that is known beforehand.
+        j: the stage.
+        time: float64, shape (rows, 1), or (1, 1) where the rows step together; None on a mesh known beforehand.
+        inside: a time within the smooth piece that the step lies in, shaped as time.
+    """
+
+    n: int
+    j: int
+    time: Tensor | None = None
+    inside: Tensor | None = None
+
+
+class Adjoint(ABC):
+    """Sums, stage by stage, the cotangents of what the rows share."""
+
+    @abstractmethod
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        """w^T D_x(velocity); what w gives the leaves is added to their sums."""
+
+    def add(self, x: Tensor, at: Moment, w: Tensor) -> None:
+        """Only what w gives the leaves."""
+        self.pull(x, at, w)
+
+    @abstractmethod
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """The sums, in the order of the dynamics' leaves."""
+
+
+class Dynamics(ABC):
+    """dX/dt as a function of packed states, shape (rows, numbers).
+
+    Attributes:
+        leaves: the tensors besides the state that velocity depends on and that may want a gradient.
+    """
+
+    leaves: tuple[Tensor, ...]
+
+    @abstractmethod
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """Shape (rows, numbers)."""
+
+    @abstractmethod
+    def adjoint(self) -> Adjoint:
+        """A new sum of cotangents."""
+
+    @abstractmethod
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """The same dynamics with other tensors in the place of its leaves."""
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """The same on a mesh known beforehand, where a moment is a step and a stage."""
+        return self
+
+
+class Controlled(Dynamics):
+    """sum_i u_i(t) V_i(x), the control evaluated when it is asked for."""
+
+    def __init__(self, families: Sequence[Fields], control: Control) -> None:
+        self.families, self.control = families, control
+        self.leaves = tuple(control.leaves)
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """One family over the whole time."""
+        return _velocity(self.families[0], x, self.values(at))
+
+    def values(self, at: Moment) -> Tensor:
+        """U at a moment: (rows, count), or (count,) where the rows are at one time and share the control."""
+        assert at.time is not None
+        assert at.inside is not None
+        u = self.control.at(at.time[:, 0], at.inside[:, 0])
+        return u[0] if u.shape[0] == 1 else u
+
+    def adjoint(self) -> Adjoint:
+        """Moments go through the control at once, stage by stage."""
+        return _ControlledAdjoint(self)
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """The control holds its own tensors: they are the leaves, or the steps are on a mesh."""
+        return self
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """With the control's values at every stage, which are then the leaves."""
+        middles = [(s + t) / 2 for s, t in itertools.pairwise(mesh)]
+        pieces = np.sort(np.asarray(self.control.breakpoints))
+        each = [self.families[0 if len(self.families) == 1 else int(np.searchsorted(pieces, t))] for t in middles]
+        return OnMesh(each, self.control.on_mesh(mesh, nodes))
+
+
+class _ControlledAdjoint(Adjoint):
+    def __init__(self, dynamics: Controlled) -> None:
+        self._dynamics = dynamics
+        self._sums: list[Tensor | None] = [None] * len(dynamics.leaves)
+
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        leaves = self._dynamics.leaves
+        wanted = [k for k, leaf in enumerate(leaves) if leaf.requires_grad]
+        with torch.enable_grad():
+            u = self._dynamics.values(at)
+        state, moments = _pullback(self._dynamics.families[0], x, u.detach(), w)
+        if wanted and u.requires_grad:
+            found = torch.autograd.grad(u, [leaves[k] for k in wanted], moments.to(u.dtype), allow_unused=True)
+            for k, part in zip(wanted, found, strict=True):
+                self._sums[k] = _plus(self._sums[k], part)
+        return state
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        return tuple(self._sums)
+
+
+class OnMesh(Dynamics):
+    """sum_i u_i V_i(x) with the control's values at every stage of every step, and a family for each step."""
+
+    def __init__(self, families: Sequence[Fields], values: Tensor) -> None:
+        self.families, self.values = families, values
+        self.leaves = (values,)
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """The values of shape (steps, stages, count) or (steps, stages, rows, count) are looked up."""
+        return _velocity(self.families[at.n], x, self.values[at.n, at.j])
+
+    def adjoint(self) -> Adjoint:
+        """Moments are kept for each stage: nothing is summed over time."""
+        return _OnMeshAdjoint(self)
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """The same families driven by other values."""
+        return OnMesh(self.families, leaves[0])
+
+
+class _OnMeshAdjoint(Adjoint):
+    def __init__(self, dynamics: OnMesh) -> None:
+        self._dynamics = dynamics
+        self._moments: dict[tuple[int, int], Tensor] = {}
+
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        state, moments = _pullback(self._dynamics.families[at.n], x, self._dynamics.values[at.n, at.j], w)
+        self._keep(at, moments)
+        return state
+
+    def add(self, x: Tensor, at: Moment, w: Tensor) -> None:
+        family, u = self._dynamics.families[at.n], self._dynamics.values[at.n, at.j].to(self._control_dtype(at))
+        self._keep(at, family.moments(x.to(family.dtype), u, w.to(family.dtype)))
+
+    def _control_dtype(self, at: Moment) -> torch.dtype:
+        return real(self._dynamics.families[at.n].dtype)
+
+    def _keep(self, at: Moment, moments: Tensor) -> None:
+        place = (at.n, at.j)
+        self._moments[place] = moments if place not in self._moments else self._moments[place] + moments
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        values = self._dynamics.values
+        steps, stages = values.shape[:2]
+        # Stages that no weight reaches, or steps that were not walked back, have no moment.
+        zero = torch.zeros_like(values[0, 0])
+        flat = [self._moments.get((n, j), zero).to(values.dtype) for n in range(steps) for j in range(stages)]
+        return (torch.stack(flat).reshape(values.shape),)
+
+
+class Called(Dynamics):
+    """A user's f(t, x, *args): a function or a module, transposed by torch.func.
+
+    Args:
+        function: of a time and a state as the user knows it; the time is a tensor without axes, or has one number a
+            row where rows step by themselves.
+        args: passed on after the state; tensors among them get gradients.
+        packing: of the state.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], packing: Packing) -> None:
+        self._set(PackedFunction(function, args, packing, "The field's value"), None)
+
+    def _set(self, function: PackedFunction, times: Tensor | None) -> Called:
+        self.function, self.leaves, self._times = function, function.leaves, times
+        return self
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """The function's value, checked and packed."""
+        return self.function(x, self._time(at))
+
+    def adjoint(self) -> Adjoint:
+        """By torch.func.vjp."""
+        return _CalledAdjoint(self)
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """With other parameters and arguments."""
+        return Called.__new__(Called)._set(self.function.on(leaves), self._times)
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """With the times of all stages on the device at once: reading none of them back."""
+        start, end = np.asarray(mesh[:-1])[:, None], np.asarray(mesh[1:])[:, None]
+        # So written, the nodes 0 and 1 are the step's ends to the last bit.
+        times = (1 - np.asarray(nodes)) * start + np.asarray(nodes) * end
+        packing = self.function.packing
+        on_device = torch.from_numpy(times).to(real(packing.dtype)).to(packing.device)
+        return Called.__new__(Called)._set(self.function, on_device)
+
+    def transposed(self, x: Tensor, at: Moment, w: Tensor) -> tuple[Tensor, ...]:
+        """The cotangents of the state and of every leaf."""
+        return self.function.pullback(x, w, self._time(at))
+
+    def _time(self, at: Moment) -> Tensor:
+        if at.time is None:
+            assert self._times is not None
+            return self._times[at.n, at.j]
+        packing = self.function.packing
+        return packing.time(at.time.to(real(packing.dtype)))
+
+
+class _CalledAdjoint(Adjoint):
+    def __init__(self, dynamics: Called) -> None:
+        self._dynamics = dynamics
+        self._sums: list[Tensor | None] = [None] * len(dynamics.leaves)
+
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        state, *parts = self._dynamics.transposed(x, at, w)
+        self._sums = [_plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
+        return state
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        return tuple(self._sums)
+
+
+class Sum(Dynamics):
+    """Several right-hand sides added: a controlled flow and its drift."""
+
+    def __init__(self, parts: Sequence[Dynamics]) -> None:
+        self.parts = tuple(parts)
+        self.leaves = tuple(leaf for part in self.parts for leaf in part.leaves)
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """Each part's, added in order."""
+        total = self.parts[0].velocity(x, at)
+        for part in self.parts[1:]:
+            total = total + part.velocity(x, at)
+        return total
+
+    def adjoint(self) -> Adjoint:
+        """Each part's own."""
+        return _SumAdjoint([part.adjoint() for part in self.parts])
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """Each part with its share."""
+        rest, parts = list(leaves), []
+        for part in self.parts:
+            own, rest = rest[: len(part.leaves)], rest[len(part.leaves) :]
+            parts.append(part.on(own))
+        return Sum(parts)
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """Each part bound."""
+        return Sum([part.bind(mesh, nodes) for part in self.parts])
+
+
+class _SumAdjoint(Adjoint):
+    def __init__(self, parts: Sequence[Adjoint]) -> None:
+        self._parts = parts
+
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        first, *others = [part.pull(x, at, w) for part in self._parts]
+        for other in others:
+            first = first + other
+        return first
+
+    def add(self, x: Tensor, at: Moment, w: Tensor) -> None:
+        for part in self._parts:
+            part.add(x, at, w)
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        return tuple(found for part in self._parts for found in part.gradients())
+
+
+class Counted(Dynamics):
+    """Dynamics that count how often they are evaluated; all rows at once are one evaluation."""
+
+    def __init__(self, inner: Dynamics) -> None:
+        self.inner, self.leaves, self.calls = inner, inner.leaves, 0
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """The inner one's."""
+        self.calls += 1
+        return self.inner.velocity(x, at)
+
+    def adjoint(self) -> Adjoint:
+        """The inner one's."""
+        return self.inner.adjoint()
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """The inner one's, uncounted."""
+        return self.inner.on(leaves)
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """Bound and counted from zero."""
+        return Counted(self.inner.bind(mesh, nodes))
+
+
+def _velocity(fields: Fields, x: Tensor, u: Tensor) -> Tensor:
+    """In the fields' own precision: coefficients of bfloat16 may drive a state of float32."""
+    dtype = fields.dtype
+    if x.dtype == dtype:
+        return fields.velocity(x, u.to(real(dtype)))
+    return fields.velocity(x.to(dtype), u.to(real(dtype))).to(x.dtype)
+
+
+def _pullback(fields: Fields, x: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = fields.dtype
+    back = fields.pullback(x.to(dtype), u.to(real(dtype)), w.to(dtype))
+    return back.state.to(x.dtype), back.control
+
+
+def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    return part if total is None else total if part is None else total + part

@@ -1,0 +1,73 @@
+"""A user's function or module as a function of packed states, with everything it depends on laid open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cde_nets.solve.states import Packing
+
+
+class PackedFunction:
+    """function(*lead, state, *args) as a map of packed states, shape (rows, numbers) to the same.
+
+    Attributes:
+        leaves: the parameters of a module and the tensors among args: what gets gradients besides the state.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], packing: Packing, what: str) -> None:
+        self.function, self.args, self.packing, self.what = function, tuple(args), packing, what
+        self._parameters = dict(function.named_parameters()) if isinstance(function, nn.Module) else {}
+        self._tensors = [k for k, value in enumerate(self.args) if isinstance(value, Tensor)]
+        self.leaves: tuple[Tensor, ...] = (
+            *self._parameters.values(),
+            *(self.args[k] for k in self._tensors),
+        )
+        self._own = True
+
+    def on(self, leaves: Sequence[Tensor]) -> PackedFunction:
+        """The same with other tensors in the place of its leaves."""
+        other = PackedFunction(self.function, self.args, self.packing, self.what)
+        other.leaves, other._own = tuple(leaves), False
+        return other
+
+    def __call__(self, x: Tensor, *lead: Any) -> Tensor:
+        """The packed value.
+
+        Raises:
+            ValueError: the function returned another shape, dtype or device than the state's.
+        """
+        return self._evaluate(x, lead, None if self._own else self.leaves)
+
+    def pullback(self, x: Tensor, w: Tensor, *lead: Any) -> tuple[Tensor, ...]:
+        """The cotangents of the state and of every leaf, given w, that of the value."""
+        pull = torch.func.vjp(lambda y, *leaves: self._evaluate(y, lead, leaves), x, *self.leaves)[1]
+        cotangents: tuple[Tensor, ...] = pull(w)
+        return cotangents
+
+    def transposed(self, x: Tensor, *lead: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The value at x, and w -> w^T D_x of it."""
+        found = torch.func.vjp(lambda y: self(y, *lead), x)
+        return found[0], lambda w: found[1](w)[0]
+
+    def pushforward(self, x: Tensor, v: Tensor, *lead: Any) -> Tensor:
+        """D_x v."""
+        tangent: Tensor = torch.func.jvp(lambda y: self(y, *lead), (x,), (v,))[1]
+        return tangent
+
+    def _evaluate(self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None) -> Tensor:
+        state = self.packing.unpack(x)
+        if leaves is None:
+            return self.packing.pack(self.function(*lead, state, *self.args), self.what)
+        own, args = len(self._parameters), list(self.args)
+        for k, value in zip(self._tensors, leaves[own:], strict=True):
+            args[k] = value
+        if not isinstance(self.function, nn.Module):
+            return self.packing.pack(self.function(*lead, state, *args), self.what)
+        parameters = dict(zip(self._parameters, leaves[:own], strict=True))
+        return self.packing.pack(
+            torch.func.functional_call(self.function, parameters, (*lead, state, *args)), self.what
+        )

@@ -1,0 +1,40 @@
+"""How exact a solve is to be."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from cde_nets.options import options
+
+
+@options
+class Tolerance:
+    """rtol and atol.
+
+    A flow's step is accepted where the root mean square of error / (atol + rtol max(|x_n|, |x_{n+1}|)) over a row's
+    numbers is at most 1. A rest point is reached where |f(z) - z| <= atol + rtol |f(z)|, a linear problem is solved
+    where |g - (w - J^T w)| <= atol + rtol |g|, in the 2-norm of the row.
+
+    Args:
+        rtol: relative, above 0.
+        atol: absolute, above 0. For flows either may be a tensor that broadcasts against a row of the packed state: one
+            tolerance an element.
+
+    Raises:
+        ValueError: a tolerance of 0 or below, NaN or infinite.
+    """
+
+    rtol: float | Tensor = 1e-6
+    atol: float | Tensor = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            least, most = (float(value.min()), float(value.max())) if isinstance(value, Tensor) else (value, value)
+            if isinstance(least, bool) or not isinstance(least, int | float) or not 0 < least <= most < math.inf:
+                raise ValueError(
+                    f"{name} must be a finite number above 0; got {value!r}. Where only the other one is to count, "
+                    "give this one a value far below it."
+                )
