@@ -1,8 +1,10 @@
 """How solutions are differentiated, and the public `solve` on top of it."""
 
 from cde_nets.gradient.autograd import Autograd, ForwardMode
+from cde_nets.gradient.backsolve import Backsolve
 from cde_nets.gradient.base import Gradient
+from cde_nets.gradient.checkpointed import Checkpointed
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.solve import solve
 
-__all__ = ["Autograd", "Discrete", "ForwardMode", "Gradient", "solve"]
+__all__ = ["Autograd", "Backsolve", "Checkpointed", "Discrete", "ForwardMode", "Gradient", "solve"]

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.flows import finish, run_flow, save_times
+from cde_nets.gradient.delegated import solve_delegated
+from cde_nets.gradient.flows import finish, own_steps, run_flow, save_times
 from cde_nets.options import options
-from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solve.flow.fixed import FixedRungeKutta
+from cde_nets.solve.flow.torchdiffeq import LibrarySteps
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.method import Method
 from cde_nets.solve.solution import Solution
@@ -30,7 +30,9 @@ class Autograd(Gradient):
         """As `Gradient.solve`."""
         saves, at_start = save_times(problem, settings.save_at.times)
         scheme = method.resolve(problem, saves)
-        assert isinstance(scheme, FixedRungeKutta | AdaptiveRungeKutta)
+        if isinstance(scheme, LibrarySteps):
+            return solve_delegated(problem, scheme, settings, saves, at_start=at_start)
+        scheme = own_steps(scheme, "Autograd")
         ran = run_flow(problem, scheme, settings, saves, None, differentiable=torch.is_grad_enabled())
         return finish(problem, ran, ran.raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,16 +10,17 @@ from torch import Tensor
 
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
-from cde_nets.gradient.flows import Ran, Raw, finish, run_flow, save_times
+from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
+from cde_nets.gradient.plan import Plan
+from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.options import options
 from cde_nets.solve.dynamics import Adjoint, Dynamics
 from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solve.flow.fixed import FixedRungeKutta
-from cde_nets.solve.flow.manifold import Manifold, Retraction
-from cde_nets.solve.flow.record import Output, States, Taken, interpolate
+from cde_nets.solve.flow.manifold import Retraction
+from cde_nets.solve.flow.record import Last, Output, States, Taken, interpolate
+from cde_nets.solve.flow.reversible import FixedReversible
 from cde_nets.solve.flow.steps import along, stages
-from cde_nets.solve.flow.tableau import Tableau
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.method import Method
 from cde_nets.solve.solution import Solution
@@ -40,59 +40,62 @@ class Discrete(Gradient):
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
-        saves, at_start = save_times(problem, settings.save_at.times)
-        scheme = method.resolve(problem, saves)
-        assert isinstance(scheme, FixedRungeKutta | AdaptiveRungeKutta)
-        x0, leaves = problem.packed(), scheme.dynamics.leaves
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x0, *leaves))
-        if torch.is_grad_enabled():
-            check_declared(problem)
-        states = States() if wanted else None
-        with torch.no_grad():
-            ran = run_flow(problem, scheme, settings, saves, states)
-        raw = ran.raw
-        if wanted:
-            raw = attach(problem, scheme, ran, x0)
-        return finish(problem, ran, raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
+        return solve_recorded(problem, method, settings, States(), _attach)
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """The steps that were taken, without their tensors of numbers."""
+def solve_recorded(
+    problem: InitialValueProblem,
+    method: Method,
+    settings: Settings,
+    keep: States,
+    attach: Callable[[Plan, Ran, Tensor, Sequence[Tensor]], Raw],
+) -> Solution:
+    """Run without a graph, write the steps down, and tie their gradient to the states that came out.
 
-    dynamics: Dynamics
-    tableau: Tableau
-    manifold: Manifold | None
-    taken: Sequence[Taken]
-    theta: Tensor | None
-    uneven: bool
-    leaves: int
-    scales: int
-    outputs: int
+    Args:
+        problem: the flow.
+        method: how it is stepped.
+        settings: what was asked for.
+        keep: which states are kept for the way back.
+        attach: makes the states differentiable.
+    """
+    saves, at_start = save_times(problem, settings.save_at.times)
+    scheme = own_steps(method.resolve(problem, saves), "Discrete")
+    if isinstance(scheme, FixedReversible):
+        keep, attach = Last(), attach_reversible
+    x0, leaves = problem.packed(), scheme.dynamics.leaves
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x0, *leaves))
+    if torch.is_grad_enabled():
+        check_declared(problem)
+    with torch.no_grad():
+        ran = run_flow(problem, scheme, settings, saves, keep if wanted else None)
+    raw = ran.raw
+    if wanted:
+        plan = Plan(
+            scheme.dynamics.inner,
+            scheme.tableau,
+            problem.manifold,
+            ran.recorder.taken,
+            ran.theta,
+            # Rows that take other steps than their neighbours, or end before them.
+            isinstance(scheme, AdaptiveRungeKutta) or problem.event is not None,
+            len(leaves),
+            2 + (raw.hit is not None),
+            scheme.mixing if isinstance(scheme, FixedReversible) else 1.0,
+        )
+        raw = attach(plan, ran, x0, leaves)
+    return finish(problem, ran, raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
 
 
-def attach(problem: InitialValueProblem, scheme: FixedRungeKutta | AdaptiveRungeKutta, ran: Ran, x0: Tensor) -> Raw:
-    """The flow's states, differentiable in the initial state and the leaves."""
-    leaves, keep = scheme.dynamics.leaves, ran.recorder.keep
+def _attach(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) -> Raw:
+    keep = ran.recorder.keep
     assert keep is not None
-    plan = Plan(
-        scheme.dynamics.inner,
-        scheme.tableau,
-        problem.manifold,
-        ran.recorder.taken,
-        ran.theta,
-        # Rows that take other steps than their neighbours, or end before them.
-        isinstance(scheme, AdaptiveRungeKutta) or problem.event is not None,
-        len(leaves),
-        len(keep.scales),
-        2 + (ran.raw.hit is not None),
-    )
     states = [keep.kept[n] for n in range(1, keep.count)]
     # The end itself is only needed to come back from a manifold.
     ends = [ran.raw.end] if keep.scales else []
     outputs = [ran.raw.end, ran.raw.saved, *([ran.raw.hit] if ran.raw.hit is not None else [])]
     found = _Discrete.apply(  # type: ignore[no-untyped-call]
-        plan, x0, *leaves, *outputs, succeeded(ran.iterate.status), *keep.scales, *states, *ends
+        plan, len(keep.scales), x0, *leaves, *outputs, succeeded(ran.iterate.status), *keep.scales, *states, *ends
     )
     return Raw(*found)
 
@@ -102,13 +105,13 @@ class _Discrete(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan: Plan, x0: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(plan: Plan, scales: int, x0: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(output.clone() for output in tensors[plan.leaves : plan.leaves + plan.outputs])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        plan, x0, *tensors = inputs
-        ctx.plan = plan
+        plan, scales, x0, *tensors = inputs
+        ctx.plan, ctx.scales = plan, scales
         ctx.others = len(tensors) - plan.leaves
         ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + plan.outputs :])
 
@@ -118,16 +121,16 @@ class _Discrete(torch.autograd.Function):
         x0, *rest = ctx.saved_tensors
         leaves, alive, rest = rest[: plan.leaves], rest[plan.leaves], rest[plan.leaves + 1 :]
         none = [None] * ctx.others
-        needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
+        needs = ctx.needs_input_grad[2 : 3 + plan.leaves]
         if torch.is_grad_enabled():
-            return None, *_again(plan, x0, leaves, cotangents, needs), *none
-        scales, states = rest[: plan.scales], [x0, *rest[plan.scales :]]
+            return None, None, *again(plan, x0, leaves, cotangents, needs), *none
+        scales, states = rest[: ctx.scales], [x0, *rest[ctx.scales :]]
         walk = Walk(plan, plan.dynamics.on(leaves), alive, Raw(*cotangents))
         for n in reversed(range(len(plan.taken))):
             scale, after = (scales[n], states[n + 1]) if scales else (None, None)
             walk.back(n, states[n], after, scale, leaves_only=n == 0 and not needs[0])
         parts = [part if need else None for part, need in zip(walk.gradients(), needs[1:], strict=True)]
-        return None, walk.p if needs[0] else None, *parts, *none
+        return None, None, walk.p if needs[0] else None, *parts, *none
 
 
 class Walk:
@@ -210,7 +213,7 @@ class Walk:
         return start, plain
 
 
-def _again(
+def again(
     plan: Plan,
     x0: Tensor,
     leaves: Sequence[Tensor],
@@ -227,16 +230,21 @@ def _again(
     return [next(found) if need else None for need in needs]
 
 
+def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """A recorded step once more: its end, the retraction's scale, and the slopes."""
+    _, slopes = stages(dynamics, plan.tableau, x, taken.step)
+    after, scale = along(x, taken.step.h, plan.tableau.b, slopes), None
+    if plan.manifold is not None:
+        after, scale = plan.manifold.retract(x, after)
+    return torch.where(taken.moved[:, None], after, x), scale, slopes
+
+
 def _steps(plan: Plan, dynamics: Dynamics, x: Tensor) -> list[Tensor]:
     """The recorded steps once more: end, saved states and event states."""
     saved: dict[int, Tensor] = {}
     hit = torch.zeros_like(x)
     for taken in plan.taken:
-        _, slopes = stages(dynamics, plan.tableau, x, taken.step)
-        after = along(x, taken.step.h, plan.tableau.b, slopes)
-        if plan.manifold is not None:
-            after = plan.manifold.retract(x, after).state
-        after = torch.where(taken.moved[:, None], after, x)
+        after, _, slopes = retake(plan, dynamics, taken, x)
         for output in taken.outputs:
             value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, output.theta)
             value = after if isinstance(output.theta, float) and output.theta == 1.0 else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solve.flow.events import Hits, evaluate, locate
 from cde_nets.solve.flow.fixed import FixedRungeKutta
 from cde_nets.solve.flow.record import Recorder, States, interpolate
+from cde_nets.solve.flow.reversible import FixedReversible
 from cde_nets.solve.flow.steps import Step
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.loop import run
-from cde_nets.solve.method import Iterate
+from cde_nets.solve.method import Iterate, Scheme
 from cde_nets.solve.solution import Solution, Statistics, Trace
 from cde_nets.solve.status import Status
-import itertools
+
+OwnSteps = FixedRungeKutta | AdaptiveRungeKutta | FixedReversible
 
 
 class Raw(NamedTuple):
@@ -57,6 +60,20 @@ class Ran:
     crossing: Tensor | None = None
 
 
+def own_steps(scheme: Scheme, gradient: str) -> OwnSteps:
+    """A scheme of our own steps, or a refusal.
+
+    Raises:
+        ValueError: steps that `gradient` cannot walk back.
+    """
+    if not isinstance(scheme, FixedRungeKutta | AdaptiveRungeKutta | FixedReversible):
+        raise ValueError(
+            f"{gradient} walks back over the steps of RungeKutta; those of another library are differentiated by "
+            "gradient=Autograd()."
+        )
+    return scheme
+
+
 def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | None) -> tuple[list[float], bool]:
     """The save times after the start, and whether the start is one.
 
@@ -81,7 +98,7 @@ def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | N
 
 def run_flow(
     problem: InitialValueProblem,
-    scheme: FixedRungeKutta | AdaptiveRungeKutta,
+    scheme: OwnSteps,
     settings: Settings,
     saves: Sequence[float],
     keep: States | None,
@@ -89,11 +106,14 @@ def run_flow(
     differentiable: bool = False,
 ) -> Ran:
     """Run the loop, and read the states that were asked for off it."""
-    mesh = scheme.mesh if isinstance(scheme, FixedRungeKutta) else None
+    mesh = None if isinstance(scheme, AdaptiveRungeKutta) else scheme.mesh
     manifold = problem.manifold
     recorder = Recorder(scheme.tableau, manifold, saves, mesh, keep, differentiable)
     iterate = run(problem, scheme, settings.limits, [recorder])
     saved = recorder.values(iterate)
+    if isinstance(scheme, FixedReversible):
+        dim = iterate.value.shape[1] // 2
+        return Ran(Raw(iterate.value[:, :dim], saved[:, :, :dim]), iterate, recorder)
     if problem.event is None:
         return Ran(Raw(iterate.value, saved), iterate, recorder)
     hits: Hits = iterate.memory.events

@@ -121,6 +121,24 @@ class InitialValueProblem:
         made.fresh = len(families) > 1
         return made
 
+    @classmethod
+    def of_dynamics(
+        cls,
+        dynamics: Dynamics,
+        x0: Tensor,
+        t0: float,
+        t1: float,
+        *,
+        breakpoints: Sequence[float] = (),
+        jumps: bool = False,
+        single: bool = False,
+    ) -> InitialValueProblem:
+        """A flow of packed states, as adjoints are: shape (rows, numbers), or one row that steps as one state does."""
+        made = cls.__new__(cls)
+        made._set(dynamics, Packing(x0, coupled=single), x0, t0, t1, breakpoints, jumps, None)
+        made.event = None
+        return made
+
     def _set(
         self,
         dynamics: Dynamics,

@@ -16,7 +16,8 @@ class LinearProblem:
     Args:
         product: w -> J^T w, built as g is; linear, and each row by itself unless coupled.
         g: the right-hand side: a tensor whose first axis counts the rows, or tuples and dicts of tensors.
-        transpose: v -> J v; only methods on the normal equations ask for it.
+        transpose: v -> J v, the adjoint of product (for complex states, where torch.func.vjp gives the conjugate
+            transpose as J^T, too); only methods on the normal equations ask for it.
         coupled: the rows see each other: the state is one row.
 
     Attributes:
@@ -69,16 +70,21 @@ class LinearProblem:
         """Whether J v can be asked for."""
         return self._transpose is not None
 
+    def require_transpose(self) -> None:
+        """Refuse a problem that was given no transpose (ValueError)."""
+        if self._transpose is None:
+            raise ValueError(
+                "This method works on the normal equations and needs v -> J v as well: give "
+                "LinearProblem(product, g, transpose=..), or take GMRES() or BiCGStab()."
+            )
+
     def apply_transposed(self, v: Tensor) -> Tensor:
         """(I - J) v.
 
         Raises:
             ValueError: the problem was given no transpose.
         """
-        if self._transpose is None:
-            raise ValueError(
-                "This method works on the normal equations and needs v -> J v as well: give "
-                "LinearProblem(product, g, transpose=..), or take GMRES() or BiCGStab()."
-            )
+        self.require_transpose()
+        assert self._transpose is not None
         self.products += 1
         return v - self._transpose(v)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -126,6 +126,10 @@ class Solution:
     def failed(self) -> Tensor:
         """How many rows failed, as a tensor without axes: reading it is left to the caller."""
         return (~succeeded(self.status)).sum()
+
+    def with_backward(self, backward: Backward) -> Solution:
+        """The same solution, with a place where its backward pass reports."""
+        return replace(self, backward=backward)
 
     def words(self) -> list[str]:
         """Every row's status as a word."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
-import itertools
 
 
 def aligned_mesh(t0: float, t1: float, steps: int, breakpoints: Sequence[float]) -> tuple[float, ...]:

@@ -172,6 +172,14 @@ class States:
         self.count += 1
 
 
+class Last(States):
+    """No states at all, for steps that can be undone; only counts them."""
+
+    def append(self, state: Tensor) -> None:
+        """One more step."""
+        self.count += 1
+
+
 def interpolate(
     tableau: Tableau,
     manifold: Manifold | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,7 +15,6 @@ from cde_nets.solve.flow.mesh import aligned_mesh
 from cde_nets.solve.flow.tableau import Tableau, tableau
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.method import Method, Scheme
-import itertools
 
 
 @options

@@ -21,17 +21,19 @@ class Step(NamedTuple):
             real dtype.
         t: where it starts, float64 and shaped as h; None on a mesh known beforehand.
         inside: a time of the smooth piece it lies in, shaped as t.
+        offset: the number of its first stage among those of the mesh, where a step is made of several.
     """
 
     n: int
     h: float | Tensor
     t: Tensor | None = None
     inside: Tensor | None = None
+    offset: int = 0
 
     def moment(self, j: int, c: float) -> Moment:
         """When stage j is evaluated."""
         if self.t is None:
-            return Moment(self.n, j)
+            return Moment(self.n, self.offset + j)
         return Moment(self.n, j, self.t if c == 0 else self.t + c * self.h, self.inside)
 
 

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from torch import Tensor
-
-from cde_nets.options import options, within
-from cde_nets.solve.convergence import code, norms
+from cde_nets.options import options
 from cde_nets.solve.fixed_point import FixedPointProblem
-from cde_nets.solve.method import Iterate, Method, Scheme, start
-from cde_nets.solve.tolerance import Tolerance
-
-
-class Pending(NamedTuple):
-    """The residual vector at the value, so that f is evaluated once a step."""
-
-    residual: Tensor
-    size: Tensor
-    tolerance: Tolerance
+from cde_nets.solve.method import Iterate, Method
+from cde_nets.solve.rest.iteration import Iteration, arrive, check_damping
 
 
 @options
-class Picard(Method, Scheme):
+class Picard(Method, Iteration):
     """z <- z + damping (f(z) - z). It converges where f is a contraction (Banach), or where damping makes it one.
 
-    The stop test looks at the undamped residual |f(z) - z|: damping cannot make an iteration stop early.
+    The stop test looks at the undamped residual |f(z) - z|: damping cannot make an iteration stop early. Every step is
+    one evaluation of f.
 
     Args:
         damping: in (0, 1]; 1 is z <- f(z).
@@ -41,27 +30,8 @@ class Picard(Method, Scheme):
 
     def __post_init__(self) -> None:
         """Check the damping."""
-        if self.damping != 1:
-            within("damping", self.damping, 0, 1)
-
-    def init(self, problem: FixedPointProblem, tolerance: Tolerance) -> Iterate:
-        """At z0, with its residual."""
-        z = problem.packed()
-        memory = self._evaluated(problem, z, tolerance)
-        return start(z, residual=norms(memory.residual), memory=memory)
+        check_damping(self.damping)
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """One more evaluation of f."""
-        value = state.value.add(state.memory.residual, alpha=self.damping)
-        memory = self._evaluated(problem, value, state.memory.tolerance)
-        return replace(state, value=value, residual=norms(memory.residual), moved=None, memory=memory)
-
-    def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
-        """By the undamped residual."""
-        assert state.residual is not None
-        return code(state.residual, state.memory.size, state.memory.tolerance)
-
-    @staticmethod
-    def _evaluated(problem: FixedPointProblem, z: Tensor, tolerance: Tolerance) -> Pending:
-        residual = problem.residual(z)
-        return Pending(residual, norms(z + residual), tolerance)
+        return arrive(problem, state, state.value.add(state.memory.residual, alpha=self.damping))

@@ -1,0 +1,107 @@
+"""The adjoint of reversible steps, over states that are reconstructed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cde_nets.gradient.flows import Ran, Raw
+from cde_nets.gradient.plan import Plan
+from cde_nets.gradient.transposed import increment_back
+from cde_nets.solve.dynamics import Adjoint, Dynamics
+from cde_nets.solve.flow.reversible import halves, increment
+from cde_nets.solve.status import succeeded
+
+
+def attach_reversible(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) -> Raw:
+    """The flow's states, differentiable; the last pair is all that is kept."""
+    pair, alive = ran.iterate.value, succeeded(ran.iterate.status)
+    end, saved = _Reversed.apply(plan, x0, *leaves, ran.raw.end, ran.raw.saved, alive, pair)  # type: ignore[no-untyped-call]
+    return Raw(end, saved)
+
+
+class _Reversed(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(plan: Plan, x0: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.clone() for output in tensors[plan.leaves : plan.leaves + 2])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        plan, x0, *tensors = inputs
+        ctx.plan = plan
+        ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + 2 :])
+
+    @staticmethod
+    def backward(ctx: Any, p: Tensor, q: Tensor) -> tuple[Tensor | None, ...]:
+        plan: Plan = ctx.plan
+        x0, *leaves, alive, pair = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
+        dynamics = plan.dynamics.on(leaves)
+        if torch.is_grad_enabled():
+            return None, *_again(plan, dynamics, x0, leaves, (p, q), needs), None, None, None, None
+        start, parts = _walk(plan, dynamics, alive, pair, p, q)
+        kept = [part if need else None for part, need in zip(parts, needs[1:], strict=True)]
+        return None, start if needs[0] else None, *kept, None, None, None, None
+
+
+def _walk(
+    plan: Plan, dynamics: Dynamics, alive: Tensor, pair: Tensor, p: Tensor, q: Tensor
+) -> tuple[Tensor, list[Tensor | None]]:
+    adjoint: Adjoint = dynamics.adjoint()
+    living, m = alive[:, None], plan.mixing
+    if len(alive):
+        # Rows that failed stand where a living row stands, with cotangent zero.
+        pair = torch.where(living, pair, pair.index_select(0, alive.to(torch.uint8).argmax()[None]))
+    y, z = pair.chunk(2, 1)
+    p_y, p_z = torch.where(living, p, 0.0), torch.zeros_like(p)
+    for taken in reversed(plan.taken):
+        for output in taken.outputs:
+            assert isinstance(output.place, int)
+            p_y = p_y + torch.where(living, q[output.place], 0.0)
+        there, back = halves(taken.step.n, float(taken.step.h), plan.tableau)
+        mu = increment_back(dynamics, adjoint, plan.tableau, y, back, -p_z)
+        p_y = p_y if mu is None else p_y + mu
+        z = z + increment(dynamics, plan.tableau, y, back)
+        y = (y - (1 - m) * z - increment(dynamics, plan.tableau, z, there)) / m
+        mu = increment_back(dynamics, adjoint, plan.tableau, z, there, p_y)
+        p_z = p_z + (1 - m) * p_y
+        p_z = p_z if mu is None else p_z + mu
+        p_y = m * p_y
+    some = alive.any()
+    return p_y + p_z, [part if part is None else torch.where(some, part, 0.0) for part in adjoint.gradients()]
+
+
+def _again(
+    plan: Plan,
+    dynamics: Dynamics,
+    x0: Tensor,
+    leaves: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """With a graph of its own: the same steps, taken under autograd."""
+    y = z = x0
+    saved: dict[int, Tensor] = {}
+    for taken in plan.taken:
+        there, back = halves(taken.step.n, float(taken.step.h), plan.tableau)
+        moved = taken.moved[:, None]
+        after = plan.mixing * y + (1 - plan.mixing) * z + increment(dynamics, plan.tableau, z, there)
+        other = z - increment(dynamics, plan.tableau, after, back)
+        y, z = torch.where(moved, after, y), torch.where(moved, other, z)
+        for output in taken.outputs:
+            assert isinstance(output.place, int)
+            saved[output.place] = y
+    stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else y.new_zeros(0, *y.shape)
+    inputs = [t for t, need in zip((x0, *leaves), needs, strict=True) if need]
+    outputs = [(value, w) for value, w in zip((y, stacked), cotangents, strict=True) if value.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [value for value, _ in outputs], inputs, [w for _, w in outputs], create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if need else None for need in needs]

@@ -1,0 +1,89 @@
+"""Krylov methods believe no recurrence: a row has converged when a product has said so.
+
+A row whose recurrence meets the tolerance, ends a cycle or cannot go on spends its next product on its true residual
+g - (w - J^T w), while the other rows go on with their own. If that meets the tolerance the row has converged. If not it
+starts again from there, unless that is no nearer than the last true residual was: then it never will, and has broken
+down (a singular system, or a tolerance below what the dtype resolves).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cde_nets.solve.convergence import code, norms
+from cde_nets.solve.linear_problem import LinearProblem
+from cde_nets.solve.status import Status
+from cde_nets.solve.tolerance import Tolerance
+
+
+class Check(NamedTuple):
+    """Which rows check, and what they found; a number for each row.
+
+    Attributes:
+        g: the right-hand side, shape (rows, numbers).
+        size: |g|.
+        due: the rows whose next product is with w.
+        true: the rows whose residual is the true one.
+        last: the true residual when it was last known.
+        stuck: the rows that cannot get nearer.
+    """
+
+    g: Tensor
+    size: Tensor
+    tolerance: Tolerance
+    due: Tensor
+    true: Tensor
+    last: Tensor
+    stuck: Tensor
+
+    @classmethod
+    def at_zero(cls, problem: LinearProblem, tolerance: Tolerance) -> Check:
+        """At w = 0, whose residual is g."""
+        g = problem.packed()
+        size = norms(g)
+        nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
+        return cls(g, size, tolerance, nowhere, ~nowhere, size, nowhere)
+
+    def met(self, residual: Tensor) -> Tensor:
+        """Whether the tolerance is met by such residuals."""
+        return code(residual, self.size, self.tolerance) == Status.CONVERGED
+
+    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor, broken: Tensor | None = None) -> Check:
+        """After a step.
+
+        Args:
+            checked: the rows whose residual was checked in it.
+            residual: of all rows.
+            done: the rows that want to be checked, besides those whose residual meets the tolerance.
+            broken: those among them that cannot go on.
+        """
+        nearer = residual <= (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
+        met = self.met(residual)
+        stuck = self.stuck if broken is None else self.stuck | (broken & ~checked & ~met)
+        return self._replace(
+            due=~checked & (done | met),
+            true=checked,
+            last=torch.where(checked, residual, self.last),
+            stuck=torch.where(checked, self.stuck | ~nearer, stuck),
+        )
+
+    def verdict(self, residual: Tensor) -> Tensor:
+        """A code of `Status` for every row."""
+        found = code(residual, self.size, self.tolerance)
+        unmet = torch.where(self.stuck & self.true, int(Status.BREAKDOWN), int(Status.RUNNING))
+        believed = (found == Status.DIVERGED) | ((found == Status.CONVERGED) & self.true)
+        return torch.where(believed, found, unmet)
+
+
+def over(a: Tensor, b: Tensor, defined: Tensor) -> Tensor:
+    """a / b where it is defined, else 0, without a NaN in between: also its gradient is finite."""
+    return torch.where(defined, a / torch.where(defined, b, 1.0), 0.0)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of every row, conjugate in a."""
+    product: Tensor = torch.linalg.vecdot(a, b)
+    return product

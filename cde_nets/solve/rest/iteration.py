@@ -1,0 +1,91 @@
+"""What all iterations for rest share: one residual a step, at the new value, which decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cde_nets.solve.convergence import code, norms
+from cde_nets.solve.fixed_point import FixedPointProblem
+from cde_nets.solve.method import Iterate, Scheme, start
+from cde_nets.solve.states import finite_rows
+from cde_nets.solve.tolerance import Tolerance
+
+
+class Evaluated(NamedTuple):
+    """What is known at the value.
+
+    Attributes:
+        residual: f(z) - z, shape (rows, numbers).
+        size: |f(z)|, shape (rows,).
+        tolerance: the solve's.
+        own: what the method keeps besides.
+    """
+
+    residual: Tensor
+    size: Tensor
+    tolerance: Tolerance
+    own: Any = None
+
+
+class Iteration(Scheme):
+    """Starts with the residual at z0 and stops by |f(z) - z| <= atol + rtol |f(z)|, undamped."""
+
+    def init(self, problem: FixedPointProblem, tolerance: Tolerance) -> Iterate:
+        """At z0, with its residual."""
+        z = problem.packed()
+        residual = problem.residual(z)
+        memory = Evaluated(residual, norms(z + residual), tolerance, self.begin(z))
+        return start(z, residual=norms(residual), memory=memory)
+
+    def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
+        """By the undamped residual."""
+        assert state.residual is not None
+        return code(state.residual, state.memory.size, state.memory.tolerance)
+
+    def begin(self, z: Tensor) -> Any:
+        """What the method keeps, before its first step."""
+        return None
+
+
+def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any = None) -> Iterate:
+    """The state at a new value, with its residual.
+
+    Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them, and
+    no function is asked about states that are not finite.
+    """
+    at = torch.where((state.running & finite_rows(value))[:, None], value, state.value)
+    residual = problem.residual(at)
+    memory = state.memory._replace(residual=residual, size=norms(at + residual), own=own)
+    return replace(state, value=value, residual=norms(residual), moved=None, memory=memory)
+
+
+def attempt(
+    problem: FixedPointProblem, state: Iterate, trial: Tensor, good: Tensor, residual: Tensor, own: Any
+) -> Iterate:
+    """The state at a trial with known residual, where it is good; other rows stay and have tried in vain."""
+    memory: Evaluated = state.memory
+    value = torch.where(good[:, None], trial, state.value)
+    kept = torch.where(good[:, None], residual, memory.residual)
+    memory = memory._replace(residual=kept, size=norms(value + kept), own=own)
+    return replace(state, value=value, residual=norms(kept), moved=good, memory=memory)
+
+
+def as_real(z: Tensor) -> Tensor:
+    """Packed states as real numbers: a complex number is two, for f need not be holomorphic."""
+    return torch.view_as_real(z.resolve_conj()).flatten(1) if z.is_complex() else z
+
+
+def as_state(x: Tensor, like: Tensor) -> Tensor:
+    """What `as_real` made of a state, put back; axes in front are kept."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) if like.is_complex() else x
+
+
+def check_damping(value: Any) -> None:
+    """Refuse what is no number in (0, 1] (ValueError)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1:
+        raise ValueError(f"damping must be a number above 0 and at most 1, where 1 is no damping; got {value!r}.")
