@@ -84,7 +84,7 @@ class Backsolve(Gradient):
                 raw = Raw(*_Backsolve.apply(plan, x0, *plan.leaves, raw.end, raw.saved, alive))  # type: ignore[no-untyped-call]
                 backward = plan.backward
         made = finish(problem, ran, raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
-        return made if backward is None else made.with_backward(backward)
+        return made if backward is None else made.differentiable(made.value, backward)
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ def check_declared(problem: InitialValueProblem) -> None:
     Raises:
         ValueError: such a tensor; the message says how to declare it.
     """
-    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+    if transforming():
         return
     for part in _called(problem.dynamics):
         x = problem.packed().detach()
@@ -32,6 +32,11 @@ def check_declared(problem: InitialValueProblem) -> None:
                 "not given: this gradient would lose them. Make the field an nn.Module that holds them, pass them in "
                 "args=(..) as f(t, x, *args), or take gradient=Autograd()."
             )
+
+
+def transforming() -> bool:
+    """Whether torch.compile or torch.func are at work: then tensors hold no numbers to look at."""
+    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
 
 
 def undeclared(value: Tensor, declared: tuple[Tensor, ...]) -> list[Tensor]:

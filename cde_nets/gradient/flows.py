@@ -6,18 +6,20 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Settings
 from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solve.flow.dense import DenseOutput
 from cde_nets.solve.flow.events import Hits, evaluate, locate
 from cde_nets.solve.flow.fixed import FixedRungeKutta
 from cde_nets.solve.flow.record import Recorder, States, interpolate
 from cde_nets.solve.flow.reversible import FixedReversible
 from cde_nets.solve.flow.steps import Step
+from cde_nets.solve.flow.tableau import tableau
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.loop import run
 from cde_nets.solve.method import Iterate, Scheme
@@ -49,6 +51,7 @@ class Ran:
         raw: its states.
         iterate: where the loop ended.
         recorder: what it wrote down.
+        tracer: every state, where a trace or dense output is wanted.
         theta: where in its step each row met its event, shape (rows, 1); None without an event.
         crossing: when, float64, shape (rows, 1).
     """
@@ -56,6 +59,7 @@ class Ran:
     raw: Raw
     iterate: Iterate
     recorder: Recorder
+    tracer: Recorder | None = None
     theta: Tensor | None = None
     crossing: Tensor | None = None
 
@@ -109,13 +113,17 @@ def run_flow(
     mesh = None if isinstance(scheme, AdaptiveRungeKutta) else scheme.mesh
     manifold = problem.manifold
     recorder = Recorder(scheme.tableau, manifold, saves, mesh, keep, differentiable)
-    iterate = run(problem, scheme, settings.limits, [recorder])
+    watched = settings.save_at.steps or settings.save_at.dense
+    tracer = Recorder(scheme.tableau, manifold, (), mesh, States()) if watched else None
+    iterate = run(problem, scheme, settings.limits, [recorder] if tracer is None else [recorder, tracer])
     saved = recorder.values(iterate)
     if isinstance(scheme, FixedReversible):
+        if settings.save_at.dense:
+            raise ValueError("A reversible method has no continuous extension: take its base for dense output.")
         dim = iterate.value.shape[1] // 2
-        return Ran(Raw(iterate.value[:, :dim], saved[:, :, :dim]), iterate, recorder)
+        return Ran(Raw(iterate.value[:, :dim], saved[:, :, :dim]), iterate, recorder, tracer)
     if problem.event is None:
-        return Ran(Raw(iterate.value, saved), iterate, recorder)
+        return Ran(Raw(iterate.value, saved), iterate, recorder, tracer)
     hits: Hits = iterate.memory.events
 
     def point(theta: Tensor) -> Tensor:
@@ -130,7 +138,7 @@ def run_flow(
     theta = theta.to(real_dtype)
     step = Step(0, hits.h.to(real_dtype))
     hit = interpolate(scheme.tableau, manifold, hits.start, step, hits.slopes, theta)
-    return Ran(Raw(iterate.value, saved, hit), iterate, recorder, theta, crossing)
+    return Ran(Raw(iterate.value, saved, hit), iterate, recorder, tracer, theta, crossing)
 
 
 def finish(
@@ -141,8 +149,6 @@ def finish(
     settings: Settings,
     *,
     at_start: bool,
-    trace: Trace | None = None,
-    dense: Callable[[float], Any] | None = None,
 ) -> Solution:
     """The solution: states as the user builds them, events with their times' gradient."""
     packing, iterate = problem.packing, ran.iterate
@@ -162,6 +168,8 @@ def finish(
     if settings.save_at.times is not None:
         value = torch.cat([problem.packed()[None], saved]) if at_start else saved
     statistics = Statistics(iterate.accepted, iterate.rejected, evaluations())
+    trace = _trace(problem, ran, raw.end.detach()) if settings.save_at.steps else None
+    dense = _dense(problem, ran, raw.end.detach()) if settings.save_at.dense else None
     return Solution(
         packing.unpack(value), iterate.status, statistics, _reached(ran), _size(iterate), event_time, trace, dense
     )
@@ -170,6 +178,29 @@ def finish(
 def _size(iterate: Iterate) -> Tensor:
     size: Tensor = torch.linalg.vector_norm(iterate.value.detach(), dim=1)
     return size
+
+
+def _trace(problem: InitialValueProblem, ran: Ran, end: Tensor) -> Trace:
+    tracer = ran.tracer
+    assert tracer is not None
+    assert tracer.keep is not None
+    states = [tracer.keep.kept[n][:, : end.shape[1]] for n in range(tracer.keep.count)]
+    values = problem.packing.unpack(torch.stack([*states, end]))
+    if tracer.mesh is not None:
+        return Trace(values, torch.tensor(tracer.mesh, dtype=torch.float64, device=end.device))
+    # A step that was refused shows as a time that stands still.
+    times = [taken.step.t for taken in tracer.taken if taken.step.t is not None]
+    together = torch.cat([*times, ran.iterate.memory.t], 1).mT
+    return Trace(values, together[:, 0] if together.shape[1] == 1 else together)
+
+
+def _dense(problem: InitialValueProblem, ran: Ran, end: Tensor) -> DenseOutput:
+    tracer = ran.tracer
+    assert tracer is not None
+    assert tracer.keep is not None
+    states = [tracer.keep.kept[n] for n in range(tracer.keep.count)]
+    # On a fixed grid the steps may have left out the stages that only the extension needs.
+    return DenseOutput(problem, tableau(tracer.tableau.name), tracer.mesh, tracer.taken, states, end)
 
 
 def _reached(ran: Ran) -> Tensor:

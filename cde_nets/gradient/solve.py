@@ -11,11 +11,14 @@ from torch import Tensor
 from cde_nets.errors import ConvergenceError, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
+from cde_nets.gradient.implicit import Implicit
 from cde_nets.solve.flow.runge_kutta import RungeKutta
+from cde_nets.solve.linear import GMRES
 from cde_nets.solve.loop import DEFAULT_MAX_STEPS
 from cde_nets.solve.method import Method
 from cde_nets.solve.progress import reporter
 from cde_nets.solve.report import failure
+from cde_nets.solve.rest import Anderson
 from cde_nets.solve.solution import SaveAt, Solution
 from cde_nets.solve.status import Status
 from cde_nets.solve.tolerance import Tolerance
@@ -100,4 +103,6 @@ def check(solution: Solution) -> None:
 
 _DEFAULTS: dict[str, tuple[Callable[[], Method], type[Gradient]]] = {
     "flow": (lambda: RungeKutta("dopri5"), Discrete),
+    "rest": (Anderson, Implicit),
+    "linear": (GMRES, Implicit),
 }

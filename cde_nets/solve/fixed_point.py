@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cde_nets.solve.function import PackedFunction
@@ -51,6 +52,21 @@ class FixedPointProblem:
         return problem
 
     @property
+    def map(self) -> PackedFunction:
+        """What is iterated: f, or z + g(z) for a root."""
+        function = self.function
+        if not self.is_root:
+            return function
+        made = PackedFunction(function.function, function.args, self.packing, function.what, plus_identity=True)
+        return made.on(function.leaves)
+
+    def value(self, z: Tensor) -> Tensor:
+        """f(z), or z + g(z), of packed states."""
+        self.evaluations += 1
+        value = self.function(z)
+        return z + value if self.is_root else value
+
+    @property
     def leaves(self) -> tuple[Tensor, ...]:
         """What gets gradients besides z."""
         return self.function.leaves
@@ -95,3 +111,10 @@ class FixedPointProblem:
         self.products += 1
         pushed = self.function.pushforward(z, v)
         return pushed + v if self.is_root else pushed
+
+    def pushforwards(self, z: Tensor, vs: Tensor) -> Tensor:
+        """J v for many v at once: (k, rows, numbers) to the same, counted as k products. f must allow torch.func.vmap."""
+        self.products += vs.shape[0]
+        push = torch.func.vmap(lambda v: self.function.pushforward(z, v), randomness="same")
+        pushed: Tensor = push(vs)
+        return pushed + vs if self.is_root else pushed

@@ -14,12 +14,28 @@ from cde_nets.solve.states import Packing
 class PackedFunction:
     """function(*lead, state, *args) as a map of packed states, shape (rows, numbers) to the same.
 
+    Args:
+        function: a function or module.
+        args: passed on after the state.
+        packing: of the state.
+        what: how error messages call the value.
+        plus_identity: the map is state + function(state).
+
     Attributes:
         leaves: the parameters of a module and the tensors among args: what gets gradients besides the state.
     """
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any], packing: Packing, what: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        packing: Packing,
+        what: str,
+        *,
+        plus_identity: bool = False,
+    ) -> None:
         self.function, self.args, self.packing, self.what = function, tuple(args), packing, what
+        self.plus_identity = plus_identity
         self._parameters = dict(function.named_parameters()) if isinstance(function, nn.Module) else {}
         self._tensors = [k for k, value in enumerate(self.args) if isinstance(value, Tensor)]
         self.leaves: tuple[Tensor, ...] = (
@@ -30,7 +46,7 @@ class PackedFunction:
 
     def on(self, leaves: Sequence[Tensor]) -> PackedFunction:
         """The same with other tensors in the place of its leaves."""
-        other = PackedFunction(self.function, self.args, self.packing, self.what)
+        other = PackedFunction(self.function, self.args, self.packing, self.what, plus_identity=self.plus_identity)
         other.leaves, other._own = tuple(leaves), False
         return other
 
@@ -59,6 +75,10 @@ class PackedFunction:
         return tangent
 
     def _evaluate(self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None) -> Tensor:
+        value = self._function(x, lead, leaves)
+        return x + value if self.plus_identity else value
+
+    def _function(self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None) -> Tensor:
         state = self.packing.unpack(x)
         if leaves is None:
             return self.packing.pack(self.function(*lead, state, *self.args), self.what)

@@ -127,9 +127,9 @@ class Solution:
         """How many rows failed, as a tensor without axes: reading it is left to the caller."""
         return (~succeeded(self.status)).sum()
 
-    def with_backward(self, backward: Backward) -> Solution:
-        """The same solution, with a place where its backward pass reports."""
-        return replace(self, backward=backward)
+    def differentiable(self, value: Any, backward: Backward | None = None) -> Solution:
+        """The same solution with a value that has a graph, and a place where its backward pass reports."""
+        return replace(self, value=value, backward=backward)
 
     def words(self) -> list[str]:
         """Every row's status as a word."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as field_of
@@ -226,23 +227,29 @@ class LibrarySteps(Scheme):
         self, problem: InitialValueProblem, field: _Field, x: Tensor, times: Sequence[float], tolerance: Tolerance
     ) -> Tensor | Status:
         """The states at the times, shape (times, rows, numbers), or how it failed."""
-        import torchdiffeq
-
         t = torch.tensor(times, dtype=torch.float64, device=x.device)
         rtol, atol = (self._per_element(value, x) for value in (tolerance.rtol, tolerance.atol))
         try:
-            found: Tensor = torchdiffeq.odeint(
-                field, x, t, rtol=rtol, atol=atol, method=self.name, options=self._filled(problem, t)
-            )
+            found = self._odeint(field, x, t, rtol=rtol, atol=atol, options=self._filled(problem, t))
         except _OutOfStepsError:
             return Status.MAX_STEPS
         except (AssertionError, ValueError) as error:
-            # The library gives up by assertions, and scipy refuses NaN; what the field raises is not theirs, and what is
-            # raised before its first evaluation is about options.
+            # The library gives up by assertions, and scipy refuses NaN. What the field raises is not theirs, and what
+            # comes before its first evaluation is about options.
             if field.raised or not field.calls or (isinstance(error, ValueError) and bool(field.finite_rows.all())):
                 raise
             return Status.MAX_STEPS if "max_num_steps" in str(error) else Status.STEP_TOO_SMALL
         return found if found.shape[0] == len(times) else Status.STEP_TOO_SMALL
+
+    def _odeint(self, field: _Field, x: Tensor, t: Tensor, **settings: Any) -> Tensor:
+        import torchdiffeq
+
+        with warnings.catch_warnings():
+            if "min_step" not in self.options:
+                # The library hands its default to every solver of scipy's, and most know no such option.
+                warnings.filterwarnings("ignore", message=".*no effect for a chosen solver.*")
+            found: Tensor = torchdiffeq.odeint(field, x, t, method=self.name, **settings)
+        return found
 
     def _per_element(self, value: float | Tensor, x: Tensor) -> Any:
         if not isinstance(value, Tensor):
@@ -288,7 +295,7 @@ class _Field:
     ) -> None:
         self._dynamics, self._budget = scheme.dynamics, budget
         self._middle = (ends[0] + ends[1]) / 2
-        self._time = {"dtype": real(x.dtype), "device": x.device}
+        self._like = torch.empty((), dtype=real(x.dtype), device=x.device)
         self._breaks = [t for t in ends if problem.jumps and t in problem.breakpoints]
         self._all = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
         self._first: Tensor | None = None
@@ -304,7 +311,7 @@ class _Field:
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.calls += 1
-        time = (t.real if t.is_complex() else t).to(**self._time).reshape(1, 1)
+        time = (t.real if t.is_complex() else t).to(self._like).reshape(1, 1)
         middle = torch.full_like(time, self._middle)
         for at in self._breaks:
             # Next to a breakpoint, on the stretch's side of it.

@@ -69,7 +69,7 @@ class BiCGStab(Method, Scheme):
 
         rho = dot(m.shadow, m.r)
         lost = rho.abs() <= eps * norms(m.r)
-        first = m.rho.abs() == 0
+        first = (m.rho == 0) | (m.omega == 0)
         ratio = over(rho, m.rho, ~first) * over(m.alpha, m.omega, ~first)
         p = m.r + ratio[:, None] * (m.p - m.omega[:, None] * m.v)
 
@@ -89,7 +89,7 @@ class BiCGStab(Method, Scheme):
         r = torch.where(checked[:, None], check.g - v, half - omega[:, None] * t)
         residual = norms(r)
         shadow = torch.where(checked[:, None], _direction(r, residual), m.shadow)
-        check = check.after(checked, residual, done=lost, broken=lost)
+        check = check.after(checked, residual, done=lost)
         rho = torch.where(checked, 0.0, rho)
         memory = Directions(check, shadow, r, p, v, rho, alpha, omega)
         return replace(state, value=value, residual=residual, moved=None, memory=memory)

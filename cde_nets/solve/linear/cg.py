@@ -43,8 +43,8 @@ class CG(Method, Scheme):
     linear systems", 2003, section 8.3. After k steps w has the least |g - A w| of the k-th Krylov space of A^H A and
     A^H g. It converges for every regular A, as fast as the square of A's condition allows.
 
-    Two products a step, one with J^T and one with J: the problem needs `transpose`. Before a row counts as converged, one
-    more step finds its true residual. A row whose A^H r vanishes while r does not (a singular system) is BREAKDOWN.
+    Two products a step, one with J^T and one with J: the problem needs `transpose`. Before a row counts as converged,
+    one more step finds its true residual. A row whose A^H r vanishes while r does not (a singular system) is BREAKDOWN.
     """
 
     solves: ClassVar[str] = "linear"
@@ -86,7 +86,7 @@ class CG(Method, Scheme):
             residual=residual,
             moved=None,
             memory=Descent(
-                check.after(checked, residual, done=flat, broken=flat),
+                check.after(checked, residual, done=flat),
                 r,
                 torch.where(checked[:, None], 0.0, p),
                 torch.where(checked, 0.0, slope),

@@ -28,7 +28,7 @@ class Check(NamedTuple):
         due: the rows whose next product is with w.
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
-        stuck: the rows that cannot get nearer.
+        stuck: the rows that a check has found no nearer than the one before.
     """
 
     g: Tensor
@@ -51,35 +51,33 @@ class Check(NamedTuple):
         """Whether the tolerance is met by such residuals."""
         return code(residual, self.size, self.tolerance) == Status.CONVERGED
 
-    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor, broken: Tensor | None = None) -> Check:
+    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None) -> Check:
         """After a step.
 
         Args:
             checked: the rows whose residual was checked in it.
             residual: of all rows.
-            done: the rows that want to be checked, besides those whose residual meets the tolerance.
-            broken: those among them that cannot go on.
+            done: the rows that are to be checked next, besides those whose residual meets the tolerance.
         """
-        nearer = residual <= (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
         met = self.met(residual)
-        stuck = self.stuck if broken is None else self.stuck | (broken & ~checked & ~met)
+        nearer = residual <= (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
         return self._replace(
-            due=~checked & (done | met),
+            due=~checked & (met if done is None else met | done),
             true=checked,
             last=torch.where(checked, residual, self.last),
-            stuck=torch.where(checked, self.stuck | ~nearer, stuck),
+            stuck=checked & ~nearer,
         )
 
     def verdict(self, residual: Tensor) -> Tensor:
         """A code of `Status` for every row."""
         found = code(residual, self.size, self.tolerance)
-        unmet = torch.where(self.stuck & self.true, int(Status.BREAKDOWN), int(Status.RUNNING))
+        unmet = torch.where(self.stuck, int(Status.BREAKDOWN), int(Status.RUNNING))
         believed = (found == Status.DIVERGED) | ((found == Status.CONVERGED) & self.true)
         return torch.where(believed, found, unmet)
 
 
 def over(a: Tensor, b: Tensor, defined: Tensor) -> Tensor:
-    """a / b where it is defined, else 0, without a NaN in between: also its gradient is finite."""
+    """The ratio a / b where it is defined, else 0, without a NaN on the way: also its gradient is finite."""
     return torch.where(defined, a / torch.where(defined, b, 1.0), 0.0)
 
 

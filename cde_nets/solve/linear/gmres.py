@@ -26,8 +26,9 @@ class Cycle(NamedTuple):
         base: w where the cycle began, shape (rows, numbers).
         size: the residual's norm there, shape (rows,).
         filled: k, shape (rows,).
-        basis: V, orthonormal, zeros where not filled, shape (rows, slots, numbers).
-        hessenberg: H, shape (rows, slots, slots - 1).
+        newest: v_{k+1}, shape (rows, numbers).
+        basis: V, orthonormal, what earlier cycles left where not filled, shape (rows, slots, numbers).
+        hessenberg: H, zero where not filled, shape (rows, slots, slots - 1).
         rotation: Q^H, unitary, shape (rows, slots, slots).
         triangle: R, the identity where not filled, shape (rows, slots - 1, slots - 1).
     """
@@ -35,6 +36,7 @@ class Cycle(NamedTuple):
     base: Tensor
     size: Tensor
     filled: Tensor
+    newest: Tensor
     basis: Tensor
     hessenberg: Tensor
     rotation: Tensor
@@ -79,25 +81,30 @@ class GMRES(Method, Scheme):
         """At zero, without a product."""
         check = Check.at_zero(problem, tolerance)
         zero = torch.zeros_like(check.g)
-        return start(zero, residual=check.size, memory=Memory(check, _begin(zero, check.g, slots=1)))
+        cycle = _begin(zero, check.g, zero[:, None])
+        return start(zero, residual=check.size, memory=Memory(check, _store(cycle)))
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
         """One product: of the next basis vector, or of w in the rows that are due their true residual."""
         check, cycle = state.memory
         checked = check.due | ~state.running
+        image = problem.apply(torch.where(checked[:, None], state.value, cycle.newest))
+
         longest = min(self.restart, check.g.shape[1])
         if cycle.basis.shape[1] <= longest:
             cycle = _grow(cycle)
-        newest = (_place(cycle.filled, cycle.basis.shape[1])[:, :, None] * cycle.basis).sum(1)
-        image = problem.apply(torch.where(checked[:, None], state.value, newest))
-
-        begun = _begin(state.value, check.g - image, slots=cycle.basis.shape[1])
+        begun = _begin(state.value, check.g - image, cycle.basis)
         cycle, value, estimate, exhausted = _extend(cycle, image)
         value = torch.where(checked[:, None], state.value, value)
         residual = torch.where(checked, begun.size, estimate)
-        cycle = Cycle(*(torch.where(_like(checked, new), new, old) for new, old in zip(begun, cycle, strict=True)))
+        cycle = Cycle(
+            *(
+                new if new is old else torch.where(_like(checked, new), new, old)
+                for new, old in zip(begun, cycle, strict=True)
+            )
+        )
         check = check.after(checked, residual, done=exhausted | (cycle.filled == longest))
-        return replace(state, value=value, residual=residual, moved=None, memory=Memory(check, cycle))
+        return replace(state, value=value, residual=residual, moved=None, memory=Memory(check, _store(cycle)))
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:
         """By the true residual."""
@@ -105,33 +112,38 @@ class GMRES(Method, Scheme):
         return state.memory.check.verdict(state.residual)  # type: ignore[no-any-return]
 
 
-def _begin(base: Tensor, r: Tensor, slots: int) -> Cycle:
-    """A cycle from w = base with the residual r."""
-    rows = r.shape[0]
+def _begin(base: Tensor, r: Tensor, basis: Tensor) -> Cycle:
+    """A cycle from w = base with the residual r, in the place of another's basis."""
+    rows, slots = basis.shape[:2]
     size = norms(r)
-    first = over(r, size[:, None], (size > 0)[:, None])
     eye = torch.eye(slots, dtype=r.dtype, device=r.device).expand(rows, slots, slots)
     return Cycle(
         base,
         size,
         torch.zeros(rows, dtype=torch.int64, device=r.device),
-        pad(first[:, None], (0, 0, 0, slots - 1)),
+        over(r, size[:, None], (size > 0)[:, None]),
+        basis,
         torch.zeros(rows, slots, slots - 1, dtype=r.dtype, device=r.device),
         eye,
         eye[:, 1:, 1:],
     )
 
 
+def _store(cycle: Cycle) -> Cycle:
+    """With the newest vector in its slot."""
+    newest = cycle.newest[:, None]
+    return cycle._replace(basis=cycle.basis.scatter(1, cycle.filled[:, None, None].expand_as(newest), newest))
+
+
 def _grow(cycle: Cycle) -> Cycle:
     """With room for one more vector."""
     slots = cycle.basis.shape[1]
-    corner = _place(torch.full_like(cycle.filled[:1], slots), slots + 1).to(cycle.basis.dtype)
-    one = corner[:, :, None] * corner[:, None, :]
+    corner = pad(torch.ones_like(cycle.rotation[:1, :1, :1]), (slots, 0, slots, 0))
     return cycle._replace(
         basis=pad(cycle.basis, (0, 0, 0, 1)),
         hessenberg=pad(cycle.hessenberg, (0, 1, 0, 1)),
-        rotation=pad(cycle.rotation, (0, 1, 0, 1)) + one,
-        triangle=pad(cycle.triangle, (0, 1, 0, 1)) + one[:, 1:, 1:],
+        rotation=pad(cycle.rotation, (0, 1, 0, 1)) + corner,
+        triangle=pad(cycle.triangle, (0, 1, 0, 1)) + corner[:, 1:, 1:],
     )
 
 
@@ -144,16 +156,15 @@ def _extend(cycle: Cycle, image: Tensor) -> tuple[Cycle, Tensor, Tensor, Tensor]
     slots = cycle.basis.shape[1]
     eps = torch.finfo(cycle.size.dtype).eps
     here, below = _place(cycle.filled, slots), _place(cycle.filled + 1, slots)
+    known = torch.arange(slots, device=image.device) < cycle.filled[:, None]
 
-    column, rest = _project(cycle.basis, image)
-    more, rest = _project(cycle.basis, rest)
-    over_the_space, scale = norms(rest), norms(image)
-    exhausted = over_the_space <= 10 * eps * scale
-    over_the_space = torch.where(exhausted, 0.0, over_the_space)
-    basis = torch.where(
-        below[:, :, None], over(rest, over_the_space[:, None], ~exhausted[:, None])[:, None], cycle.basis
-    )
-    column = torch.where(below, over_the_space[:, None].to(image.dtype), column + more)
+    column, rest = _project(cycle.basis, known | here, image)
+    more, rest = _project(cycle.basis, known | here, rest)
+    height, scale = norms(rest), norms(image)
+    exhausted = height <= 10 * eps * scale
+    newest = over(rest, height[:, None], ~exhausted[:, None])
+    height = torch.where(exhausted, 0.0, height)
+    column = torch.where(below, height[:, None].to(image.dtype), column + more)
 
     # H's new column under the rotations so far, and one more that makes its last entry 0: (a, b) to (c, 0), c > 0.
     turned = _times(cycle.rotation, column)
@@ -169,30 +180,26 @@ def _extend(cycle: Cycle, image: Tensor) -> tuple[Cycle, Tensor, Tensor, Tensor]
     rotation = torch.where(below[:, :, None], turned_lower[:, None], rotation)
 
     # A pivot of 0, of a singular H, is left out of the solution: its y is 0.
-    known = torch.arange(slots, device=image.device) < cycle.filled[:, None]
     pivot = torch.where(regular, c, 1.0)[:, None].to(image.dtype)
     reduced = torch.where(here, pivot, torch.where(known & regular[:, None], turned, 0.0))
     columns = here[:, None, : slots - 1]
     hessenberg = torch.where(columns, column[:, :, None], cycle.hessenberg)
     triangle = torch.where(columns, reduced[:, : slots - 1, None], cycle.triangle)
-    right = cycle.size[:, None] * rotation[:, :, 0]
-    right = torch.where(known | (here & regular[:, None]), right, 0.0)[:, : slots - 1]
-    y = torch.linalg.solve_triangular(triangle, right[:, :, None], upper=True)[:, :, 0]
+    right = torch.where(known | (here & regular[:, None]), cycle.size[:, None] * rotation[:, :, 0], 0.0)
+    y = torch.linalg.solve_triangular(triangle, right[:, : slots - 1, None], upper=True)[:, :, 0]
 
-    value = cycle.base + (y[:, None, :] @ basis[:, : slots - 1])[:, 0]
-    start_of = pad(cycle.size[:, None], (0, slots - 1)).to(image.dtype)
-    residual = norms(start_of - _times(hessenberg, y))
-    return (
-        Cycle(cycle.base, cycle.size, cycle.filled + 1, basis, hessenberg, rotation, triangle),
-        value,
-        residual,
-        exhausted,
+    value = cycle.base + (y[:, None, :] @ cycle.basis[:, : slots - 1])[:, 0]
+    first = pad(cycle.size[:, None], (0, slots - 1)).to(image.dtype)
+    residual = norms(first - _times(hessenberg, y))
+    cycle = cycle._replace(
+        filled=cycle.filled + 1, newest=newest, hessenberg=hessenberg, rotation=rotation, triangle=triangle
     )
+    return cycle, value, residual, exhausted
 
 
-def _project(basis: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _project(basis: Tensor, filled: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The components of x along the basis, and what is left of it."""
-    along = _times(basis.conj(), x)
+    along = torch.where(filled, _times(basis.conj(), x), 0.0)
     return along, x - (along[:, None, :] @ basis)[:, 0]
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cde_nets.options import options, positive
-from cde_nets.solve.convergence import code, norms
+from cde_nets.solve.convergence import norms
+from cde_nets.solve.linear.check import Check
 from cde_nets.solve.linear.truncation import start_from, truncated
 from cde_nets.solve.linear_problem import LinearProblem
 from cde_nets.solve.method import Iterate, Method, Scheme
@@ -17,16 +18,10 @@ from cde_nets.solve.tolerance import Tolerance
 
 
 class Series(NamedTuple):
-    """What is kept of the series between steps.
+    """The next term of the series, which is also the residual of the sum so far, and who is to be checked."""
 
-    Attributes:
-        term: (J^T)^k g: the last term that was added, or the next one, which is the residual, where none is planned.
-        size: |g| of every row.
-    """
-
+    check: Check
     term: Tensor
-    size: Tensor
-    tolerance: Tolerance
 
 
 @options
@@ -40,7 +35,9 @@ class Neumann(Method, Scheme):
     Args:
         terms: K, the number of products. The answer is a truncation by design, its status DONE. The residual reported
             is |(J^T)^K g|, that of the sum without its last term: that of the whole sum would take one more product.
-            None adds terms until the residual (the next term) meets the tolerance, with one product more than steps.
+            None adds terms until the residual, which is the next term, meets the tolerance; one more step finds the
+            true residual, since rounding may hide that terms which grew first have left more than they show. One
+            product a step, and one before the first.
 
     Raises:
         ValueError: terms below 0.
@@ -62,29 +59,32 @@ class Neumann(Method, Scheme):
     def init(self, problem: LinearProblem, tolerance: Tolerance) -> Iterate:
         """The series' first term, g."""
         g = problem.packed()
-        size = norms(g)
-        state = start_from(g, residual=size)
+        state = start_from(g, residual=norms(g))
         if self.terms is not None:
-            return replace(state, memory=Series(state.value, size, tolerance))
+            return replace(state, memory=state.value)
         term = problem.product(state.value)
-        return replace(state, residual=norms(term), memory=Series(term, size, tolerance))
+        residual = norms(term)
+        check = Check.at_zero(problem, tolerance)
+        return replace(state, residual=residual, memory=Series(check._replace(last=residual), term))
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
         """Add a term."""
-        series: Series = state.memory
-        # Rows that ended multiply zeros: what they would run up to is in nobody's way, in no gradient either.
-        term = torch.where(state.running[:, None], series.term, 0.0)
         if self.terms is not None:
-            term = problem.product(term)
-            value = state.value + term
-        else:
-            value = state.value + term
-            term = problem.product(term)
-        return replace(state, value=value, residual=norms(term), moved=None, memory=series._replace(term=term))
+            # Rows that ended multiply zeros: what they would run up to is in nobody's way, in no gradient either.
+            term = problem.product(torch.where(state.running[:, None], state.memory, 0.0))
+            return replace(state, value=state.value + term, residual=norms(term), moved=None, memory=term)
+        check, term = state.memory
+        checked = (check.due | ~state.running)[:, None]
+        value = torch.where(checked, state.value, state.value + term)
+        product = problem.product(torch.where(checked, value, term))
+        term = torch.where(checked, check.g - value + product, product)
+        residual = norms(term)
+        check = check.after(checked[:, 0], residual)
+        return replace(state, value=value, residual=residual, moved=None, memory=Series(check, term))
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:
         """By the residual g - (w - J^T w), unless the number of terms is given."""
         if self.terms is not None:
             return truncated(state)
         assert state.residual is not None
-        return code(state.residual, state.memory.size, state.memory.tolerance)
+        return state.memory.check.verdict(state.residual)  # type: ignore[no-any-return]

@@ -13,6 +13,8 @@ from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.rest.iteration import Evaluated, Iteration, arrive, as_real, as_state, check_damping
 from cde_nets.solve.states import finite_rows
 
+import os
+DROP=float(os.environ.get('DROP','2'))
 
 class Past(NamedTuple):
     """Where the last step began, and the differences that the steps made, the newest first.
@@ -99,6 +101,12 @@ class Anderson(Method, Iteration):
         lengths = torch.where(lengths > 0, lengths, 1.0)
         ridge = torch.eye(columns, dtype=changes.dtype, device=changes.device) * self.ridge**0.5
         q, r = torch.linalg.qr(torch.cat([changes / lengths[:, None], ridge.expand(rows, -1, -1)], 1))
+        # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them.
+        added = r.diagonal(dim1=1, dim2=2).abs() > DROP * self.ridge**0.5
+        used = added.to(torch.int64).cumprod(1).bool()
+        unit = torch.eye(columns, dtype=r.dtype, device=r.device)
+        r = torch.where(used[:, :, None] & used[:, None], r, unit)
         target = q[:, : changes.shape[1]].mT @ residual[:, :, None]
+        target = torch.where(used[:, :, None], target, 0.0)
         gamma: Tensor = torch.linalg.solve_triangular(r, target, upper=True)[:, :, 0] / lengths
         return gamma

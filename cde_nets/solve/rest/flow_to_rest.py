@@ -183,7 +183,5 @@ class AdaptiveFlowToRest(Iteration):
 def _slopes(problem: FixedPointProblem, table: Tableau, state: Iterate, h: Any) -> list[Tensor]:
     slopes = [state.memory.residual]
     for row in table.a[1:]:
-        at = along(state.value, h, row, slopes)
-        # No function is asked about states that are not finite.
-        slopes.append(problem.residual(torch.where(finite_rows(at)[:, None], at, torch.nan)))
+        slopes.append(problem.residual(along(state.value, h, row, slopes)))
     return slopes

@@ -12,6 +12,7 @@ from cde_nets.solve.convergence import code, norms
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate, Scheme, start
 from cde_nets.solve.states import finite_rows
+from cde_nets.solve.status import Status
 from cde_nets.solve.tolerance import Tolerance
 
 
@@ -89,3 +90,8 @@ def check_damping(value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value <= 1:
         raise ValueError(f"damping must be a number above 0 and at most 1, where 1 is no damping; got {value!r}.")
+
+
+def fail(codes: Tensor, where: Tensor, why: Tensor | Status) -> Tensor:
+    """The codes, with the given one for rows that would go on."""
+    return torch.where((codes == Status.RUNNING) & where, why if isinstance(why, Tensor) else int(why), codes)

@@ -1,0 +1,231 @@
+"""The implicit function theorem: the gradient of a rest point, or of a linear problem, is one more linear problem."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cde_nets.errors import ConvergenceError, ConvergenceWarning
+from cde_nets.gradient.base import Gradient, Settings
+from cde_nets.gradient.declared import transforming, undeclared
+from cde_nets.gradient.rest import check_map_declared, run_rest
+from cde_nets.options import options
+from cde_nets.solve.fixed_point import FixedPointProblem
+from cde_nets.solve.function import PackedFunction
+from cde_nets.solve.linear import GMRES
+from cde_nets.solve.linear_problem import LinearProblem
+from cde_nets.solve.loop import Limits, run
+from cde_nets.solve.method import Method
+from cde_nets.solve.solution import Backward, Solution, Statistics
+from cde_nets.solve.status import succeeded
+from cde_nets.solve.tolerance import Tolerance
+
+
+@options
+class Implicit(Gradient):
+    """dz* = (I - J)^-1 (df/dtheta) dtheta: exact at a rest point, whatever way led there, in the memory of one state.
+
+    The backward pass solves (I - J^T) w = g with a linear method and reports in the solution's `backward`: an inexact
+    method (Neumann(K), OneStep) makes an inexact gradient, by name. Where the solve fails it raises, or warns if the
+    problem was solved with throw=False; a row that failed either way gives zero to what rows share, and is counted.
+    With create_graph=True the solve is differentiated implicitly too: second derivatives are exact.
+
+    Args:
+        method: for the linear problem; GMRES() where None.
+        tolerance: of the linear problem; that of the forward solve where None.
+        max_steps: of the linear problem.
+    """
+
+    solves: ClassVar[tuple[str, ...]] = ("rest", "linear")
+
+    method: Method | None = None
+    tolerance: Tolerance | None = None
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the method's kind."""
+        if self.method is not None and getattr(self.method, "solves", None) != "linear":
+            raise ValueError(
+                f"Implicit takes a method for linear problems, such as GMRES() or Neumann(10); got {self.method!r}."
+            )
+
+    def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
+        """As `Gradient.solve`."""
+        problem = problem.counted()
+        with torch.no_grad():
+            iterate, solution = run_rest(problem, method, settings)
+        if not torch.is_grad_enabled():
+            return solution
+        inner = _Adjoint(
+            GMRES() if self.method is None else self.method,
+            Limits(self.tolerance or settings.tolerance, self.max_steps),
+            settings.throw,
+            Backward(),
+        )
+        alive = succeeded(iterate.status)
+        if isinstance(problem, LinearProblem):
+            value = self._linear(problem, iterate.value, alive, inner)
+        else:
+            check_map_declared(problem)
+            if not any(leaf.requires_grad for leaf in problem.leaves):
+                return solution
+            value = _RestPoint.apply(inner, problem, iterate.value, alive, *problem.leaves)  # type: ignore[no-untyped-call]
+        return solution.differentiable(problem.packing.unpack(value), inner.backward)
+
+    def _linear(self, problem: LinearProblem, value: Tensor, alive: Tensor, inner: _Adjoint) -> Tensor:
+        g = problem.packed()
+        if not transforming():
+            with torch.enable_grad():
+                product = problem.counted().product(value.detach())
+            if undeclared(product, ()):
+                raise ValueError(
+                    "The product depends on tensors that want a gradient, which a linear problem does not know: solve "
+                    "under torch.no_grad(), or state the problem as FixedPointProblem(lambda w, ..: .., args=(..))."
+                )
+        if not g.requires_grad:
+            return value
+        found: Tensor = _LinearSolution.apply(inner, problem, g, value, alive)  # type: ignore[no-untyped-call]
+        return found
+
+
+@dataclass(eq=False)
+class _Adjoint:
+    """How adjoint problems are solved, and where that is reported."""
+
+    method: Method
+    limits: Limits
+    throw: bool
+    backward: Backward
+
+    def solve(
+        self,
+        product: Callable[[Tensor], Tensor],
+        g: Tensor,
+        transpose: Callable[[Tensor], Tensor],
+        alive: Tensor,
+    ) -> Tensor:
+        """W of (I - J^T) w = g in packed states, zero in rows that failed.
+
+        Raises:
+            ConvergenceError: rows that failed, with throw.
+        """
+        living = alive[:, None]
+        problem = LinearProblem(product, torch.where(living, g, 0.0), transpose=transpose)
+        with torch.no_grad():
+            iterate = run(problem, self.method.resolve(problem), self.limits)
+        self.backward.status = iterate.status
+        self.backward.statistics = Statistics(iterate.accepted, iterate.rejected, 0, problem.products, iterate.residual)
+        good = succeeded(iterate.status)
+        failed = ~good & alive
+        if not transforming() and bool(failed.any()):
+            self._complain(failed, iterate.residual, torch.linalg.vector_norm(g, dim=1))
+        return torch.where(living & good[:, None], iterate.value, 0.0)
+
+    def _complain(self, failed: Tensor, residual: Tensor | None, size: Tensor) -> None:
+        rows = torch.nonzero(failed).flatten().tolist()
+        worst = "unknown" if residual is None else f"{float(residual[rows].max()):.3g}"
+        message = (
+            f"The backward pass's linear problem was not solved in {len(rows)} of {len(failed)} rows, row {rows[0]} "
+            f"first: {type(self.method).__name__} stopped at residual {worst} of {float(size[rows].max()):.3g} after "
+            f"at most {self.limits.max_steps} steps. Those rows give no gradient. I - J may be nearly singular there: "
+            "raise Implicit(max_steps=..) or its tolerance, or take Implicit(Dense())."
+        )
+        if self.throw:
+            raise ConvergenceError(message)
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+
+
+class _RestPoint(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, inner: _Adjoint, problem: FixedPointProblem, z: Tensor, alive: Tensor, *leaves: Tensor
+    ) -> Tensor:
+        out = z.clone()
+        ctx.inner, ctx.problem = inner, problem
+        # The output itself is saved: second derivatives go through it to the leaves again.
+        ctx.save_for_backward(out, alive, *leaves)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, alive, *leaves = ctx.saved_tensors
+        problem: FixedPointProblem = ctx.problem
+        function = problem.map.on(leaves)
+        # Rows that failed stand where a living row stands, with cotangent zero.
+        index = torch.where(alive, torch.arange(len(alive), device=alive.device), alive.to(torch.uint8).argmax())
+        z = z.index_select(0, index)
+        if torch.is_grad_enabled():
+            w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
+        else:
+            w = _adjoint(ctx.inner, function, z, alive, g)
+        parts = function.pullback(z, w)[1:]
+        some = alive.any()
+        wanted = ctx.needs_input_grad[4:]
+        kept = [torch.where(some, part, 0.0) if need else None for part, need in zip(parts, wanted, strict=True)]
+        return None, None, None, None, *kept
+
+
+class _LinearInZ(torch.autograd.Function):
+    """w of (I - J(z)^T) w = g, differentiable in z, g and the leaves of J."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor, *leaves: Tensor
+    ) -> Tensor:
+        w = _adjoint(inner, function.on(leaves), z, alive, g)
+        ctx.inner, ctx.function = inner, function
+        ctx.save_for_backward(w, z, alive, *leaves)
+        return w
+
+    @staticmethod
+    def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("Implicit gradients are differentiated twice, not three times; take Unrolled().")
+        w, z, alive, *leaves = ctx.saved_tensors
+        function: PackedFunction = ctx.function.on(leaves)
+        _, transposed = function.transposed(z)
+        v = ctx.inner.solve(lambda a: function.pushforward(z, a), omega, transposed, alive)
+        # <v, J(z, leaves)^T w> differentiated in z and the leaves.
+        with torch.enable_grad():
+            point = z.detach().requires_grad_()
+            inputs = [leaf.detach().requires_grad_() if leaf.is_floating_point() else leaf for leaf in leaves]
+            total = (function.on(inputs).pullback(point, w)[0] * v).sum()
+            wanted = [point, *(leaf for leaf in inputs if leaf.requires_grad)]
+            found = (
+                torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
+            )
+        rest = iter(found[1:])
+        parts = [next(rest) if leaf.requires_grad else None for leaf in inputs]
+        return None, None, found[0], None, v, *parts
+
+
+class _LinearSolution(torch.autograd.Function):
+    """w of a linear problem, differentiable in its right-hand side: the transposed problem."""
+
+    @staticmethod
+    def forward(ctx: Any, inner: _Adjoint, problem: LinearProblem, g: Tensor, value: Tensor, alive: Tensor) -> Tensor:
+        ctx.inner, ctx.problem = inner, problem
+        ctx.save_for_backward(alive)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("The solution is linear in g: its second derivative is zero, and is not recorded.")
+        (alive,) = ctx.saved_tensors
+        problem: LinearProblem = ctx.problem.counted()
+        # The product is linear: its transpose is its pullback anywhere.
+        pull = torch.func.vjp(problem.product, torch.zeros_like(omega))[1]
+        v = ctx.inner.solve(lambda a: pull(a)[0], omega, problem.product, alive)
+        return None, None, v, None, None
+
+
+def _adjoint(inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor) -> Tensor:
+    with torch.no_grad():
+        _, product = function.transposed(z)
+        return inner.solve(product, g, lambda v: function.pushforward(z, v), alive)

@@ -1,0 +1,69 @@
+"""Newton's method with the whole Jacobian."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cde_nets.options import options
+from cde_nets.solve.convergence import norms
+from cde_nets.solve.fixed_point import FixedPointProblem
+from cde_nets.solve.method import Iterate, Method
+from cde_nets.solve.rest.descent import Descent, Direction
+from cde_nets.solve.rest.iteration import as_real, as_state, check_damping
+from cde_nets.solve.states import finite_rows
+
+
+@options
+class Newton(Method, Descent):
+    """z <- z + part s with (J - I) s = -(f(z) - z), J the Jacobian of f at z: for rows of up to a few hundred numbers.
+
+    Converges quadratically near a rest point where J - I is regular, also where Picard does not. J is made by
+    torch.func: as many products as a row has numbers, all of them at once through vmap; then an LU decomposition a row.
+    A row where J - I is singular, to rounding, ends with BREAKDOWN.
+
+    With the line search part is found as `Descent` says. Each try costs one evaluation of f and one J: rows that search
+    do not hold up the others.
+
+    Unrolled, J is not differentiated: at rest the recorded graph then gives -(J - I)^-1 times the derivative of f, which
+    is the implicit function theorem's.
+
+    Args:
+        damping: in (0, 1], the part of a step that is tried first; below 1 convergence is linear.
+        line_search: shorten steps that do not lower the residual. False takes every step whole.
+
+    Raises:
+        ValueError: damping outside (0, 1].
+    """
+
+    solves: ClassVar[str] = "rest"
+
+    damping: float = 1.0
+    line_search: bool = True
+
+    def __post_init__(self) -> None:
+        """Check all."""
+        check_damping(self.damping)
+
+    def direction(self, problem: FixedPointProblem, state: Iterate) -> Direction:
+        """LU, row by row."""
+        r = as_real(state.memory.residual)
+        with torch.no_grad():
+            matrix = _jacobian(problem, state.value)
+        matrix = matrix - torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        step, info = torch.linalg.solve_ex(matrix, -r[:, :, None])
+        # What is singular to rounding need not have a pivot of 0: look at what the solution leaves.
+        left = norms((matrix @ step)[:, :, 0] + r) <= 0.1 * norms(r)
+        found = (info == 0) & left & finite_rows(step[:, :, 0])
+        step = as_state(step[:, :, 0], state.value)
+        return Direction(step, torch.zeros_like(state.memory.own.part), found)
+
+
+def _jacobian(problem: FixedPointProblem, z: Tensor) -> Tensor:
+    """J of every row, shape (rows, n, n), in real numbers."""
+    n = as_real(z).shape[1]
+    units = torch.eye(n, dtype=z.dtype.to_real(), device=z.device)[:, None].expand(-1, z.shape[0], -1)
+    columns = problem.pushforwards(z, as_state(units, z))
+    return torch.view_as_real(columns).flatten(2).permute(1, 2, 0) if z.is_complex() else columns.permute(1, 2, 0)
