@@ -1,6 +1,4 @@
-"""The continuous adjoint, solved backward in time: memory that does not grow with the steps, and an error that does not
-vanish with rounding.
-"""
+"""The continuous adjoint, solved backward in time: memory that does not grow, and an error of its own."""
 
 from __future__ import annotations
 

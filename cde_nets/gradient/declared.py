@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cde_nets.solve.dynamics import Called, Dynamics, Moment, Sum
+from cde_nets.solve.dynamics import Called, Dynamics, Moment, Sum, WithLogDeterminant
 from cde_nets.solve.initial_value import InitialValueProblem
 
 
@@ -20,7 +20,9 @@ def check_declared(problem: InitialValueProblem) -> None:
     if transforming():
         return
     for part in _called(problem.dynamics):
-        x = problem.packed().detach()
+        # A flow with its log-determinant has the plain state first.
+        state = problem.x0 if part.function.packing.shapes == problem.packing.shapes else problem.x0[0]
+        x = part.function.packing.pack(state).detach()
         t = torch.full((1, 1), problem.t0, dtype=torch.float64, device=x.device)
         with torch.enable_grad():
             value = part.velocity(x, Moment(0, 0, t, t))
@@ -62,4 +64,6 @@ def undeclared(value: Tensor, declared: tuple[Tensor, ...]) -> list[Tensor]:
 def _called(dynamics: Dynamics) -> list[Called]:
     if isinstance(dynamics, Called):
         return [dynamics]
+    if isinstance(dynamics, WithLogDeterminant):
+        return _called(dynamics.inner)
     return [part for inner in dynamics.parts for part in _called(inner)] if isinstance(dynamics, Sum) else []

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cde_nets.solve.states import real
+
 from cde_nets.gradient.base import Settings
 from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solve.flow.dense import DenseOutput
@@ -130,7 +132,7 @@ def run_flow(
         step = Step(0, hits.h.to(theta.dtype))
         return interpolate(scheme.tableau, manifold, hits.start, step, hits.slopes, theta)
 
-    real_dtype = iterate.value.dtype.to_real()
+    real_dtype = real(iterate.value.dtype)
     with torch.no_grad():
         theta, crossing = locate(
             problem.event, problem.packing, hits, lambda theta: point(theta.to(real_dtype)).to(iterate.value.dtype)
@@ -155,7 +157,7 @@ def finish(
     end, saved, event_time = raw.end, raw.saved, None
     if raw.hit is not None:
         assert ran.crossing is not None
-        met = (iterate.status == Status.EVENT)[:, None]
+        met = (iterate.status == int(Status.EVENT))[:, None]
         point, time = _attach_time(problem, raw.hit, ran.crossing)
         end = torch.where(met, point, end)
         event_time = torch.where(met, time, problem.t1)[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -107,7 +108,7 @@ class RandomlyTruncated(Gradient):
         steps = 1 + int(torch.multinomial(probabilities, 1, generator=self.generator))
         # P(K > k) for k = 0, 1, ..: the first is 1.
         beyond = probabilities.flip(0).cumsum(0).flip(0).tolist()
-        weights = [1.0, *(before / after for before, after in zip(beyond[: steps - 1], beyond[1:steps], strict=True))]
+        weights = [1.0, *(before / after for before, after in pairwise(beyond[:steps]))]
         return _last_steps(problem, method, settings, weights)
 
 

@@ -122,6 +122,9 @@ class ControlledODE(nn.Module):
         problem = self._problem(x)
         if self.throw:
             self._check_finite(x)
+        return self._run(problem, save_at)
+
+    def _run(self, problem: InitialValueProblem, save_at: SaveAt | Sequence[float] | None) -> Solution:
         solution = solve(
             problem,
             self.method,
@@ -133,6 +136,17 @@ class ControlledODE(nn.Module):
         )
         self.failed = ~solution.succeeded
         return solution
+
+    def log_determinant(self, x: State) -> tuple[State, Inexact[Tensor, "batch"]]:
+        """X_1 and log|det D_x X_1| of every row, shapes (batch, dim) and (batch,); see `with_log_determinant`.
+
+        Raises:
+            ValueError: as forward, or a flow on a manifold.
+            DivergedError: as forward.
+        """
+        problem = self._problem(x).with_log_determinant()
+        end, logarithm = self._run(problem, None).value
+        return end, logarithm
 
     @torch.no_grad()
     def trajectory(self, x: State) -> Inexact[Tensor, "times batch dim"]:

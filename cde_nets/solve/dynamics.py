@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cde_nets.controls import Control
 from cde_nets.fields.base import Fields
+from cde_nets.fields.trace import jacobian_trace
 from cde_nets.solve.function import PackedFunction
 from cde_nets.solve.states import Packing, real
 import itertools
@@ -44,6 +45,10 @@ class Adjoint(ABC):
         """Only what w gives the leaves."""
         self.pull(x, at, w)
 
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        """w D_x(divergence), w of shape (rows,); what w gives the leaves is added to their sums."""
+        raise TypeError(f"{type(self).__name__} does not differentiate its divergence; take gradient=Autograd().")
+
     @abstractmethod
     def gradients(self) -> tuple[Tensor | None, ...]:
         """The sums, in the order of the dynamics' leaves."""
@@ -61,6 +66,10 @@ class Dynamics(ABC):
     @abstractmethod
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """Shape (rows, numbers)."""
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """The exact trace of the velocity's Jacobian, row by row, shape (rows,); a product for every number."""
+        return jacobian_trace(lambda y: self.velocity(y, at), x)
 
     @abstractmethod
     def adjoint(self) -> Adjoint:
@@ -85,6 +94,10 @@ class Controlled(Dynamics):
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """One family over the whole time."""
         return _velocity(self.families[0], x, self.values(at))
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """In closed form."""
+        return _divergence(self.families[0], x, self.values(at))
 
     def values(self, at: Moment) -> Tensor:
         """U at a moment: (rows, count), or (count,) where the rows are at one time and share the control."""
@@ -115,16 +128,26 @@ class _ControlledAdjoint(Adjoint):
         self._sums: list[Tensor | None] = [None] * len(dynamics.leaves)
 
     def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
-        leaves = self._dynamics.leaves
-        wanted = [k for k, leaf in enumerate(leaves) if leaf.requires_grad]
         with torch.enable_grad():
             u = self._dynamics.values(at)
         state, moments = _pullback(self._dynamics.families[0], x, u.detach(), w)
+        self._through_control(u, moments)
+        return state
+
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        with torch.enable_grad():
+            u = self._dynamics.values(at)
+        state, moments = _divergence_pullback(self._dynamics.families[0], x, u.detach(), w)
+        self._through_control(u, moments)
+        return state
+
+    def _through_control(self, u: Tensor, moments: Tensor) -> None:
+        leaves = self._dynamics.leaves
+        wanted = [k for k, leaf in enumerate(leaves) if leaf.requires_grad]
         if wanted and u.requires_grad:
             found = torch.autograd.grad(u, [leaves[k] for k in wanted], moments.to(u.dtype), allow_unused=True)
             for k, part in zip(wanted, found, strict=True):
                 self._sums[k] = _plus(self._sums[k], part)
-        return state
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         return tuple(self._sums)
@@ -140,6 +163,10 @@ class OnMesh(Dynamics):
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """The values of shape (steps, stages, count) or (steps, stages, rows, count) are looked up."""
         return _velocity(self.families[at.n], x, self.values[at.n, at.j])
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """In closed form."""
+        return _divergence(self.families[at.n], x, self.values[at.n, at.j])
 
     def adjoint(self) -> Adjoint:
         """Moments are kept for each stage: nothing is summed over time."""
@@ -163,6 +190,12 @@ class _OnMeshAdjoint(Adjoint):
     def add(self, x: Tensor, at: Moment, w: Tensor) -> None:
         family, u = self._dynamics.families[at.n], self._dynamics.values[at.n, at.j].to(self._control_dtype(at))
         self._keep(at, family.moments(x.to(family.dtype), u, w.to(family.dtype)))
+
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        family, u = self._dynamics.families[at.n], self._dynamics.values[at.n, at.j]
+        state, moments = _divergence_pullback(family, x, u, w)
+        self._keep(at, moments)
+        return state
 
     def _control_dtype(self, at: Moment) -> torch.dtype:
         return real(self._dynamics.families[at.n].dtype)
@@ -240,6 +273,17 @@ class _CalledAdjoint(Adjoint):
         self._sums = [_plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
         return state
 
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        dynamics = self._dynamics
+
+        def divergence(y: Tensor, *leaves: Tensor) -> Tensor:
+            return dynamics.on(leaves).divergence(y, at)
+
+        state, *parts = torch.func.vjp(divergence, x, *dynamics.leaves)[1](w)
+        self._sums = [_plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
+        found: Tensor = state
+        return found
+
     def gradients(self) -> tuple[Tensor | None, ...]:
         return tuple(self._sums)
 
@@ -256,6 +300,13 @@ class Sum(Dynamics):
         total = self.parts[0].velocity(x, at)
         for part in self.parts[1:]:
             total = total + part.velocity(x, at)
+        return total
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """Each part's, added in order."""
+        total = self.parts[0].divergence(x, at)
+        for part in self.parts[1:]:
+            total = total + part.divergence(x, at)
         return total
 
     def adjoint(self) -> Adjoint:
@@ -289,8 +340,62 @@ class _SumAdjoint(Adjoint):
         for part in self._parts:
             part.add(x, at, w)
 
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        first, *others = [part.pull_divergence(x, at, w) for part in self._parts]
+        for other in others:
+            first = first + other
+        return first
+
     def gradients(self) -> tuple[Tensor | None, ...]:
         return tuple(found for part in self._parts for found in part.gradients())
+
+
+class WithLogDeterminant(Dynamics):
+    """(dX/dt, d log|det D X| / dt) = (velocity, divergence), the second in the last column of the packed state.
+
+    Liouville's formula; Chen et al., "Neural ordinary differential equations" (2018), call it the instantaneous change
+    of variables.
+    """
+
+    def __init__(self, inner: Dynamics) -> None:
+        self.inner, self.leaves = inner, inner.leaves
+
+    def velocity(self, x: Tensor, at: Moment) -> Tensor:
+        """Both."""
+        state = x[:, :-1]
+        return torch.cat([self.inner.velocity(state, at), self.inner.divergence(state, at)[:, None]], 1)
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """That of the flow alone: nothing depends on the last column."""
+        return self.inner.divergence(x[:, :-1], at)
+
+    def adjoint(self) -> Adjoint:
+        """The inner one's, with the divergence's pullback."""
+        return _WithLogDeterminantAdjoint(self.inner.adjoint())
+
+    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+        """With the inner one's leaves replaced."""
+        return WithLogDeterminant(self.inner.on(leaves))
+
+    def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
+        """With the inner one bound."""
+        return WithLogDeterminant(self.inner.bind(mesh, nodes))
+
+
+class _WithLogDeterminantAdjoint(Adjoint):
+    def __init__(self, inner: Adjoint) -> None:
+        self._inner = inner
+
+    def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        state, last = x[:, :-1], w[:, -1]
+        found = self._inner.pull(state, at, w[:, :-1]) + self._inner.pull_divergence(state, at, last)
+        return torch.cat([found, torch.zeros_like(w[:, -1:])], 1)
+
+    def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
+        return torch.cat([self._inner.pull_divergence(x[:, :-1], at, w), torch.zeros_like(x[:, -1:])], 1)
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        return self._inner.gradients()
 
 
 class Counted(Dynamics):
@@ -303,6 +408,10 @@ class Counted(Dynamics):
         """The inner one's."""
         self.calls += 1
         return self.inner.velocity(x, at)
+
+    def divergence(self, x: Tensor, at: Moment) -> Tensor:
+        """The inner one's."""
+        return self.inner.divergence(x, at)
 
     def adjoint(self) -> Adjoint:
         """The inner one's."""
@@ -329,6 +438,18 @@ def _pullback(fields: Fields, x: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, 
     dtype = fields.dtype
     back = fields.pullback(x.to(dtype), u.to(real(dtype)), w.to(dtype))
     return back.state.to(x.dtype), back.control
+
+
+def _divergence(fields: Fields, x: Tensor, u: Tensor) -> Tensor:
+    dtype = fields.dtype
+    return fields.divergence(x.to(dtype), u.to(real(dtype))).to(x.dtype)
+
+
+def _divergence_pullback(fields: Fields, x: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The cotangents of the state and of u, given w of shape (rows,); a formula, but derived by torch."""
+    dtype = fields.dtype
+    state, moments = torch.func.vjp(fields.divergence, x.to(dtype), u.to(real(dtype)))[1](w.to(dtype))
+    return state.to(x.dtype), moments
 
 
 def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -113,7 +113,7 @@ class FixedPointProblem:
         return pushed + v if self.is_root else pushed
 
     def pushforwards(self, z: Tensor, vs: Tensor) -> Tensor:
-        """J v for many v at once: (k, rows, numbers) to the same, counted as k products. f must allow torch.func.vmap."""
+        """J v for k vectors at once, shape (k, rows, numbers), counted as k products; f must allow torch.func.vmap."""
         self.products += vs.shape[0]
         push = torch.func.vmap(lambda v: self.function.pushforward(z, v), randomness="same")
         pushed: Tensor = push(vs)

@@ -57,7 +57,7 @@ def run(problem: Any, scheme: Scheme, limits: Limits, observers: Sequence[Observ
         if limits.progress is not None:
             limits.progress((n + 1) / planned)
     # Rows that stopped on the way without a word, or were not finite to begin with.
-    lost = ~state.running & (state.status == Status.RUNNING)
+    lost = ~state.running & (state.status == int(Status.RUNNING))
     state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
     return _end(_end(state, scheme.terminate(problem, state)), Status.DONE)
 
@@ -69,7 +69,7 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
             break
         before = state
         state = _settle(before, scheme.step(problem, before))
-        lost = before.running & ~state.running & (state.status == Status.RUNNING)
+        lost = before.running & ~state.running & (state.status == int(Status.RUNNING))
         state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
         state = _end(state, scheme.terminate(problem, state))
         # The only place where the host waits for the device.
@@ -108,7 +108,7 @@ def _settle(before: Iterate, after: Iterate) -> Iterate:
 def _end(state: Iterate, code: Tensor | Status) -> Iterate:
     """Rows that run get the code, and no longer run where it says so."""
     status = torch.where(state.running, code if isinstance(code, Tensor) else int(code), state.status)
-    return replace(state, status=status, running=status == Status.RUNNING)
+    return replace(state, status=status, running=status == int(Status.RUNNING))
 
 
 def _tell(observers: Sequence[Observer], before: Iterate, after: Iterate, signals: Sequence[int]) -> None:

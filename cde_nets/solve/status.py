@@ -57,4 +57,4 @@ _MESSAGES = {
 
 def succeeded(status: Tensor) -> Tensor:
     """A boolean for every row's code."""
-    return (status == Status.DONE) | (status == Status.CONVERGED) | (status == Status.EVENT)
+    return (status == int(Status.DONE)) | (status == int(Status.CONVERGED)) | (status == int(Status.EVENT))

@@ -27,6 +27,8 @@ class Adapted(NamedTuple):
 
     Attributes:
         tolerance: the solve's.
+        stops: the breakpoints and the end, float64, shape (stops + 1,); the end twice.
+        times: the save times, float64, shape (times,).
         t: where every row stands, float64, shape (rows, 1).
         h: the next step's width, at least 0, float64, shape (rows, 1).
         piece: which stretch between breakpoints a row is in, shape (rows, 1).
@@ -43,6 +45,8 @@ class Adapted(NamedTuple):
     """
 
     tolerance: Tolerance
+    stops: Tensor
+    times: Tensor
     t: Tensor
     h: Tensor
     piece: Tensor
@@ -87,12 +91,15 @@ class AdaptiveRungeKutta(Scheme):
         t = torch.full((rows, 1), problem.t0, dtype=torch.float64, device=x.device)
         whole = torch.zeros((rows, 1), dtype=torch.int64, device=x.device)
         none = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        memory = Adapted(tolerance, t, t, whole, torch.ones_like(t), whole, whole, none, none)
+        # The end twice, so that rows which have arrived look nowhere else.
+        stops = t.new_tensor([*problem.breakpoints, problem.t1, problem.t1])
+        times = t.new_tensor(list(self.save_at))
+        memory = Adapted(tolerance, stops, times, t, t, whole, torch.ones_like(t), whole, whole, none, none)
         if problem.event is not None:
             memory = memory._replace(events=begin(problem.event, problem.packing, x, t, self.tableau.stages))
         if self.first_step is not None:
             return start(x, memory=memory._replace(h=torch.full_like(t, self.first_step)))
-        first = self.dynamics.velocity(x, Moment(0, 0, t, self._inside(problem, memory)))
+        first = self.dynamics.velocity(x, Moment(0, 0, t, self._inside(memory)))
         with torch.no_grad():
             memory = memory._replace(h=self._first_width(problem, x, first, memory), first=first)
         return start(x, memory=memory)
@@ -101,13 +108,13 @@ class AdaptiveRungeKutta(Scheme):
         """Try a step; rows where the error is too large, or the trial not finite, stay where they are."""
         memory: Adapted = state.memory
         x, direction = state.value, math.copysign(1.0, problem.t1 - problem.t0)
-        stop = self._stops(problem, x.device)[memory.piece]
+        stop = memory.stops[memory.piece]
         left = (stop - memory.t).abs()
         # A sliver that would be left over is taken along.
         lands = memory.h * (1 + 1e-3) >= left
         width = torch.where(lands, left, memory.h)
         wide = (direction * width).to(real(x.dtype))
-        step = Step(0, wide, memory.t, self._inside(problem, memory))
+        step = Step(0, wide, memory.t, self._inside(memory))
         _, slopes = stages(self.dynamics, self.tableau, x, step, first=memory.first)
         trial = along(x, wide, self.tableau.b, slopes)
         sick = state.running & ~finite_rows(slopes[0])
@@ -160,9 +167,9 @@ class AdaptiveRungeKutta(Scheme):
         if not self.per_row:
             # Only rows that are to blame fail; the others go on from a step of the least width.
             blame = memory.poor if memory.poor.shape[0] > 1 else torch.ones_like(memory.poor)
-            healthy = (code == Status.STEP_TOO_SMALL) & ~blame & memory.poor.any()
+            healthy = (code == int(Status.STEP_TOO_SMALL)) & ~blame & memory.poor.any()
             code = torch.where(healthy, int(Status.RUNNING), code)
-        code = torch.where((code == Status.STEP_TOO_SMALL) & memory.poor, int(Status.DIVERGED), code)
+        code = torch.where((code == int(Status.STEP_TOO_SMALL)) & memory.poor, int(Status.DIVERGED), code)
         code = torch.where(memory.sick, int(Status.DIVERGED), code)
         return code if memory.events is None else torch.where(memory.events.hit, int(Status.EVENT), code)
 
@@ -185,13 +192,8 @@ class AdaptiveRungeKutta(Scheme):
         assert self.tableau.error_order is not None
         return min(self.tableau.error_order, self.tableau.order) + 1
 
-    def _stops(self, problem: InitialValueProblem, device: torch.device) -> Tensor:
-        # The last one twice, so that rows which have arrived look nowhere else.
-        return torch.tensor([*problem.breakpoints, problem.t1, problem.t1], dtype=torch.float64, device=device)
-
-    def _inside(self, problem: InitialValueProblem, memory: Adapted) -> Tensor:
-        stops = self._stops(problem, memory.t.device)
-        return (memory.t + stops[memory.piece]) / 2
+    def _inside(self, memory: Adapted) -> Tensor:
+        return (memory.t + memory.stops[memory.piece]) / 2
 
     def _error(
         self, x: Tensor, trial: Tensor, h: Tensor, slopes: Sequence[Tensor], counted: Tensor, tolerance: Tolerance
@@ -218,8 +220,7 @@ class AdaptiveRungeKutta(Scheme):
         if not self.save_at:
             return memory
         direction = math.copysign(1.0, problem.t1 - problem.t0)
-        times = torch.tensor([direction * t for t in self.save_at], dtype=torch.float64, device=memory.t.device)
-        saved = torch.searchsorted(times, direction * memory.t, right=True)
+        saved = torch.searchsorted(direction * memory.times, direction * memory.t, right=True)
         return memory._replace(saved=saved, passed=saved - memory.saved)
 
     def _first_width(self, problem: InitialValueProblem, x: Tensor, first: Tensor, memory: Adapted) -> Tensor:
@@ -229,10 +230,10 @@ class AdaptiveRungeKutta(Scheme):
         scale = scale_of(memory.tolerance, x, x)
         size, slope = self._norm(x / scale), self._norm(first / scale)
         guess = torch.where((size < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * size / slope).clamp(max=span)
-        stop = self._stops(problem, x.device)[memory.piece]
+        stop = memory.stops[memory.piece]
         guess = torch.minimum(guess.to(torch.float64), (stop - memory.t).abs())
         wide = (direction * guess).to(real(x.dtype))
-        step = Step(0, wide, memory.t, self._inside(problem, memory))
+        step = Step(0, wide, memory.t, self._inside(memory))
         second = self.dynamics.velocity(x + wide * first, step.moment(1, 1.0))
         bend = self._norm((second - first) / scale) / guess
         most = torch.maximum(slope, bend)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.solve.states import real
+
 from cde_nets.solve.dynamics import Dynamics
 from cde_nets.solve.flow.record import Taken, interpolate
 from cde_nets.solve.flow.steps import Step, stages
@@ -79,10 +81,10 @@ class DenseOutput:
         place, row = last.clamp(min=0), torch.arange(rows, device=moved.device)
         x = self._states[place, row]
         at, width = starts[place, row][:, None], widths[place, row][:, None]
-        theta = ((t - at) / width).clamp(max=1.0).to(x.dtype.to_real())
+        theta = ((t - at) / width).clamp(max=1.0).to(real(x.dtype))
         together = self._taken[0].step.t is not None and self._taken[0].step.t.shape[0] == 1
         keep = slice(0, 1) if together else slice(None)
-        step = Step(0, width.to(x.dtype.to_real())[keep], at[keep], middles[place, row][:, None][keep])
+        step = Step(0, width.to(real(x.dtype))[keep], at[keep], middles[place, row][:, None][keep])
         return torch.where(last[:, None] >= 0, self._extension(x, step, theta), x)
 
     def _extension(self, x: Tensor, step: Step, theta: float | Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from cde_nets.solve.states import real
 
 from cde_nets.solve.flow.manifold import Manifold
 from cde_nets.solve.flow.steps import Step, along, dense_weights
@@ -93,13 +94,10 @@ class Recorder:
         assert self.mesh is not None
         start, end = self.mesh[n], self.mesh[n + 1]
         sign = 1.0 if end > start else -1.0
-        times = [sign * t for t in self.save_at]
-        first, last = bisect_left(times, sign * start), bisect_left(times, sign * end)
-        first += first < len(times) and times[first] == sign * start
-        last += last < len(times) and times[last] == sign * end
+        inside = [k for k, t in enumerate(self.save_at) if sign * start < sign * t <= sign * end]
         return tuple(
             Output(k, 1.0 if self.save_at[k] == end else (self.save_at[k] - start) / (end - start), moved)
-            for k in range(first, last)
+            for k in inside
         )
 
     def _outputs_adaptive(self, before: Iterate, after: Iterate, passed: int) -> tuple[Output, ...]:
@@ -110,13 +108,13 @@ class Recorder:
         together = step.t.shape[0] == 1
         for k in range(passed):
             index = before.memory.saved + k
-            times = torch.tensor(self.save_at, dtype=torch.float64, device=index.device)
+            times: Tensor = after.memory.times
             theta = (times[index.clamp(max=len(self.save_at) - 1)] - step.t) / step.h
             if together:
-                outputs.append(Output(self._count + k, theta.to(before.value.dtype.to_real()), after.moved))
+                outputs.append(Output(self._count + k, theta.to(real(before.value.dtype)), after.moved))
             else:
                 valid = after.moved & (k < after.memory.passed[:, 0])
-                theta = torch.where(valid[:, None], theta, 1.0).to(before.value.dtype.to_real())
+                theta = torch.where(valid[:, None], theta, 1.0).to(real(before.value.dtype))
                 outputs.append(Output(index[:, 0].clamp(max=len(self.save_at) - 1), theta, valid))
         self._count += passed
         return tuple(outputs)

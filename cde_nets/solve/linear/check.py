@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cde_nets.solve.convergence import code, norms
 from cde_nets.solve.linear_problem import LinearProblem
+from cde_nets.solve.states import finite_rows
 from cde_nets.solve.status import Status
 from cde_nets.solve.tolerance import Tolerance
 
@@ -23,8 +24,8 @@ class Check(NamedTuple):
     """Which rows check, and what they found; a number for each row.
 
     Attributes:
-        g: the right-hand side, shape (rows, numbers).
-        size: |g|.
+        g: the right-hand side, shape (rows, numbers); zeros in the rows where it is not finite.
+        size: |g|, NaN or infinite in those rows, which diverge by that.
         due: the rows whose next product is with w.
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
@@ -45,7 +46,7 @@ class Check(NamedTuple):
         g = problem.packed()
         size = norms(g)
         nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
-        return cls(g, size, tolerance, nowhere, ~nowhere, size, nowhere)
+        return cls(torch.where(finite_rows(g)[:, None], g, 0.0), size, tolerance, nowhere, ~nowhere, size, nowhere)
 
     def met(self, residual: Tensor) -> Tensor:
         """Whether the tolerance is met by such residuals."""

@@ -49,7 +49,9 @@ class Dense(Method, Scheme):
         g = problem.packed()
         size = norms(g)
         nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
-        return start(torch.zeros_like(g), residual=size, memory=System(g, size, tolerance, nowhere))
+        # A zero for what is not finite: such a row has diverged by the norm of its g.
+        system = System(torch.where(finite_rows(g)[:, None], g, 0.0), size, tolerance, nowhere)
+        return start(torch.zeros_like(g), residual=size, memory=system)
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
         """All of it."""
@@ -69,7 +71,7 @@ class Dense(Method, Scheme):
         solved = finite & ~singular & finite_rows(w)
         w = torch.where(solved[:, None], w, 0.0)
         residual = norms(g - problem.apply(w))
-        residual = torch.where(finite, residual, math.nan)
+        residual = torch.where(finite & system.size.isfinite(), residual, math.nan)
         return replace(state, value=w, residual=residual, moved=None, memory=system._replace(singular=~solved))
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:

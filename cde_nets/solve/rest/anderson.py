@@ -13,8 +13,9 @@ from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.rest.iteration import Evaluated, Iteration, arrive, as_real, as_state, check_damping
 from cde_nets.solve.states import finite_rows
 
-import os
-DROP=float(os.environ.get('DROP','2'))
+# A difference is dropped where the ridge is more than a quarter of what it adds, squared.
+DROP = 2.0
+
 
 class Past(NamedTuple):
     """Where the last step began, and the differences that the steps made, the newest first.
@@ -41,10 +42,11 @@ class Anderson(Method, Iteration):
 
         gamma = argmin |r - Y gamma|,   z <- z + damping r - (S + damping Y) gamma.
 
-    On an affine map it is equivalent to GMRES, restarted never and truncated to `history`; in one dimension it is the
-    secant method. The first step is Picard's. Least squares by QR, row by row, the newest differences first; each
+    In one dimension it is the secant method, and on an affine map, with enough history, as good as GMRES. The first
+    step is Picard's. Least squares by QR, row by row, the newest differences first; each
     column is scaled to norm 1 and the ridge is relative to that, so that neither the problem's units nor the residual's
-    decay change what it does: columns that repeat the newer ones to within sqrt(ridge) drop out smoothly.
+    decay change what it does. From the first difference on that repeats the newer ones to within 2 sqrt(ridge), the
+    older ones are dropped (their section 4).
 
     A row whose mixture is not finite takes the damped Picard step instead, for that step. Every step is one evaluation
     of f. Unrolled, the weights gamma are differentiated as all the rest.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -16,59 +15,127 @@ from cde_nets.solve.rest.iteration import Evaluated, Iteration, as_real, as_stat
 from cde_nets.solve.states import finite_rows
 from cde_nets.solve.status import Status
 
-import os
-GROW=float(os.environ.get("GROW","1")); SHRINK=os.environ.get("SHRINK","0")=="1"
+GROWTH = 2.0
+LEAST_PART = 1e-8
+
 
 class Pairs(NamedTuple):
-    steps: tuple[Tensor, ...]
-    changes: tuple[Tensor, ...]
+    """What has been learnt of the Jacobian, the oldest first, each pair divided by the length of its step.
+
+    Attributes:
+        steps: s, shape (rows, pairs, numbers), in real numbers; 0 where a row learnt nothing.
+        changes: y, what s changed the residual by, likewise.
+        inner: K_ij = s_i . y_j, and s_i . s_j more where i > j; shape (rows, pairs, pairs).
+        part: which part of the direction is tried next, shape (rows,).
+        poor: rows whose last trial, or its residual, was not finite, shape (rows,).
+    """
+
+    steps: Tensor
+    changes: Tensor
+    inner: Tensor
     part: Tensor
     poor: Tensor
 
 
 @options
 class Broyden(Method, Iteration):
+    r"""z <- z - damping B^-1 r with the least change of B that explains the last step, B = -I to begin with.
+
+    Good Broyden (Broyden, A class of methods for solving nonlinear simultaneous equations, Math. Comp. 19, 1965):
+    B <- B + (y - B s) s^T / (s^T s) for the residual r = f(z) - z, a trial step s and the change y of r along it. After
+    k of them the Sherman-Morrison formula adds up to
+
+        -B^-1 r = r - (S + Y) K^-1 S^T r,   K = S^T Y + strict lower triangle of S^T S,
+
+    S and Y the pairs as columns (Byrd, Nocedal and Schnabel, Representations of quasi-Newton matrices and their use in
+    limited memory methods, Math. Program. 63, 1994, theorem 6.1): no B is stored, and the oldest pair can be dropped,
+    as if the iteration had begun after it. In one dimension it is the secant method; the first step is Picard's.
+
+    Safeguards, each row's own, without derivatives and without further evaluations: every trial teaches B, but the row
+    moves only where the residual at most doubled; else it stays, the try counts as rejected, and the next direction
+    comes from the better B. Where a trial is not finite nothing is learnt and the next one is half as long; below 1e-8
+    the row has DIVERGED. Where K is singular the row forgets its pairs and takes the Picard step.
+
+    Every step is one evaluation of f. Unrolled, the weights K^-1 S^T r are differentiated as all the rest.
+
+    Args:
+        history: how many pairs are kept, at least 1; None keeps all. 2 history numbers are stored for every number of
+            the state.
+        damping: in (0, 1].
+
+    Raises:
+        ValueError: an option outside these bounds.
+    """
+
     solves: ClassVar[str] = "rest"
-    history: int = 20
+
+    history: int | None = 20
     damping: float = 1.0
 
-    def begin(self, z):
-        part = torch.full((z.shape[0],), float(self.damping), dtype=z.dtype.to_real(), device=z.device)
-        return Pairs((), (), part, torch.zeros(z.shape[0], dtype=torch.bool, device=z.device))
+    def __post_init__(self) -> None:
+        """Check all."""
+        if self.history is not None:
+            positive("history", self.history)
+        check_damping(self.damping)
 
-    def step(self, problem, state):
-        memory = state.memory
-        pairs = memory.own
-        z, r = as_real(state.value), as_real(memory.residual)
-        d = self._direction(pairs, r)
-        d = torch.where(finite_rows(d)[:, None], d, r)
-        move = pairs.part[:, None] * d
-        trial = as_state(z + move, state.value)
+    def begin(self, z: Tensor) -> Pairs:
+        """B = -I."""
+        x = as_real(z)
+        none = x.new_zeros(x.shape[0], 0, x.shape[1])
+        part = torch.full_like(x[:, 0] if x.shape[1] else x.sum(1), float(self.damping))
+        return Pairs(none, none, x.new_zeros(x.shape[0], 0, 0), part, torch.zeros_like(part, dtype=torch.bool))
+
+    def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
+        """One direction and one trial, from which B learns."""
+        memory: Evaluated = state.memory
+        assert state.residual is not None
+        r = as_real(memory.residual)
+        direction, pairs = _direction(memory.own, r)
+        move = pairs.part[:, None] * direction
+        trial = state.value + as_state(move, state.value)
         whole = state.running & finite_rows(trial)
-        at = torch.where(whole[:, None], trial, state.value)
-        residual = problem.residual(at)
+        residual = problem.residual(torch.where(whole[:, None], trial, state.value))
         norm = norms(residual)
         whole = whole & torch.isfinite(norm)
-        good = whole & (norm <= GROW * state.residual)
-        # learn
-        length = norms(move)
-        usable = whole & (length > 0)
-        length = torch.where(usable, length, 1.0)[:, None]
-        s = torch.where(usable[:, None], move, 0.0) / length
-        y = torch.where(usable[:, None], as_real(residual) - r, 0.0) / length
+        good = whole & (norm <= GROWTH * state.residual)
+        pairs = self._learnt(pairs, move, as_real(residual) - r, whole)
         part = torch.where(whole, self.damping, pairs.part / 2)
-        if SHRINK:
-            part = torch.where(good, self.damping, pairs.part/2)
-        n = self.history
-        pairs = Pairs((*pairs.steps, s)[-n:], (*pairs.changes, y)[-n:], part, state.running & ~whole)
+        pairs = pairs._replace(part=part, poor=state.running & ~whole)
         return attempt(problem, state, trial, good, residual, pairs)
 
-    def _direction(self, pairs, r):
-        if not pairs.steps:
-            return r
-        s, y = torch.stack(pairs.steps, 1), torch.stack(pairs.changes, 1)
-        k = (s @ s.mT).tril(-1) + s @ y.mT
-        empty = (torch.stack(pairs.steps, 1).abs().amax(2) == 0)
-        k = k + torch.diag_embed(empty.to(k.dtype))
-        w, _ = torch.linalg.solve_ex(k, s @ r[:, :, None])
-        return r - ((s + y).mT @ w)[:, :, 0]
+    def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
+        """By the undamped residual; DIVERGED where no part of a direction has a finite residual."""
+        pairs: Pairs = state.memory.own
+        return fail(super().terminate(problem, state), pairs.poor & (pairs.part < LEAST_PART), Status.DIVERGED)
+
+    def _learnt(self, pairs: Pairs, s: Tensor, y: Tensor, where: Tensor) -> Pairs:
+        """One more pair, and the oldest dropped."""
+        length = norms(s)
+        where = where & (length > 0)
+        over = torch.where(where, length, 1.0)[:, None]
+        s = torch.where(where[:, None], s, 0.0) / over
+        y = torch.where(where[:, None], y, 0.0) / over
+        kept = pairs.steps.shape[1]
+        first = 0 if self.history is None else max(0, kept + 1 - self.history)
+        steps, changes, inner = pairs.steps[:, first:], pairs.changes[:, first:], pairs.inner[:, first:, first:]
+        row = (steps + changes) @ s[:, :, None]
+        column = steps @ y[:, :, None]
+        # A pair that was not learnt stands for nothing: 1 on the diagonal keeps K regular.
+        corner = torch.where(where, (s * y).sum(1), 1.0)[:, None, None]
+        inner = torch.cat([torch.cat([inner, column], 2), torch.cat([row.mT, corner], 2)], 1)
+        steps, changes = torch.cat([steps, s[:, None]], 1), torch.cat([changes, y[:, None]], 1)
+        return pairs._replace(steps=steps, changes=changes, inner=inner)
+
+
+def _direction(pairs: Pairs, r: Tensor) -> tuple[Tensor, Pairs]:
+    """-B^-1 r, and the pairs without those of rows that had to forget them."""
+    weights, _ = torch.linalg.solve_ex(pairs.inner, pairs.steps @ r[:, :, None])
+    direction = r - ((pairs.steps + pairs.changes).mT @ weights)[:, :, 0]
+    sound = finite_rows(direction)[:, None]
+    unit = torch.eye(pairs.inner.shape[1], dtype=r.dtype, device=r.device)
+    pairs = pairs._replace(
+        steps=torch.where(sound[:, None], pairs.steps, 0.0),
+        changes=torch.where(sound[:, None], pairs.changes, 0.0),
+        inner=torch.where(sound[:, None], pairs.inner, unit),
+    )
+    return torch.where(sound, direction, r), pairs

@@ -56,8 +56,10 @@ class Descent(Iteration):
     With a line search a trial is taken where |r(trial)| <= (1 - 1e-4 part (1 - left)) |r(z)| (Armijo's rule on the
     norm: Dembo, Eisenstat and Steihaug 1982, Eisenstat and Walker 1994). Elsewhere the row stays, the try counts as
     rejected, and the next one is shorter: by the parabola through what is known, kept between a tenth and a half
-    (Kelley, Iterative Methods for Linear and Nonlinear Equations, 1995, section 8.3.1), or by a half where the trial was
-    not finite. So every step is one evaluation of f for all rows, and no row waits for the searches of another.
+    (Kelley, Iterative Methods for Linear and Nonlinear Equations, 1995, section 8.3.1), or by a half where the trial
+    was not finite. So every step is one evaluation of f for all rows, and no row waits for the searches of another. A
+    row whose part falls below 1e-8 has failed: DIVERGED where its last trial was not finite, else BREAKDOWN (a least
+    residual that is not 0, or a tolerance below the dtype's precision).
 
     Attributes:
         damping: the part tried first.
@@ -105,7 +107,9 @@ class Descent(Iteration):
         residual = problem.residual(at)
         norm, before = norms(residual), state.residual
         good = whole & (norm <= (1 - DECREASE * search.part * (1 - direction.left)) * before)
-        part = torch.where(good, float(self.damping), _shorter(search.part, norm / before, direction.left, whole))
+        # How far a row goes is held fixed by every gradient.
+        with torch.no_grad():
+            part = torch.where(good, float(self.damping), _shorter(search.part, norm / before, direction.left, whole))
         after = attempt(problem, state, trial, good, residual, None)
         assert after.residual is not None
         forcing = torch.where(good, self.next_forcing(state, after.residual, after.memory.size), search.forcing)

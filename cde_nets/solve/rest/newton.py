@@ -24,11 +24,12 @@ class Newton(Method, Descent):
     torch.func: as many products as a row has numbers, all of them at once through vmap; then an LU decomposition a row.
     A row where J - I is singular, to rounding, ends with BREAKDOWN.
 
-    With the line search part is found as `Descent` says. Each try costs one evaluation of f and one J: rows that search
-    do not hold up the others.
+    Steps that do not lower the residual are shortened, a row each; every try is a step of the loop, one evaluation of f
+    and one J. Where |f(z) - z| has local minima that are no rest points the search can end in one (BREAKDOWN): other
+    starts, Broyden or FlowToRest get on.
 
-    Unrolled, J is not differentiated: at rest the recorded graph then gives -(J - I)^-1 times the derivative of f, which
-    is the implicit function theorem's.
+    Unrolled, J is not differentiated: at rest the recorded graph then gives -(J - I)^-1 times the derivative of f,
+    which is the implicit function theorem's.
 
     Args:
         damping: in (0, 1], the part of a step that is tried first; below 1 convergence is linear.

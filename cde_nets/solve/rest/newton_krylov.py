@@ -29,10 +29,12 @@ class NewtonKrylov(Method, Descent):
     left otherwise: still a direction in which |r| falls, unless J - I is singular on the space (BREAKDOWN). The line
     search is `Descent`'s.
 
-    Since a shorter space saves no products here, an exact direction (a small forcing) needs the fewest steps; a forcing
-    by Eisenstat and Walker does not solve the linear model better than the model deserves, which far from rest makes
-    for better directions: eta <- 0.9 (|r_k| / |r_{k-1}|)^2 (Choosing the forcing terms in an inexact Newton method, SIAM
-    J. Sci. Comput. 17, 1996, choice 2, with their safeguards; the first is 0.5).
+    A shorter space saves no products here, so that exact directions, a small forcing, need the fewest. With None the
+    linear model is solved no better than it has proved to be: forcing <- 0.9 (|r_k| / |r_{k-1}|)^2 from 0.5 (Eisenstat
+    and Walker, Choosing the forcing terms in an inexact Newton method, SIAM J. Sci. Comput. 17, 1996, choice 2 with
+    its safeguards).
+
+    Unrolled, everything is differentiated, products with J included: f must be twice differentiable.
 
     Args:
         krylov: dimension of the Krylov space, at least 1.
@@ -47,7 +49,7 @@ class NewtonKrylov(Method, Descent):
     solves: ClassVar[str] = "rest"
 
     krylov: int = 20
-    forcing: float | None = None
+    forcing: float | None = 1e-6
     damping: float = 1.0
     line_search: bool = True
 
@@ -88,7 +90,7 @@ class NewtonKrylov(Method, Descent):
 
 
 def gmres(apply: Callable[[Tensor], Tensor], b: Tensor, count: int, enough: Tensor) -> tuple[Tensor, Tensor]:
-    """x with |A x - b| least in the Krylov space of A and b, and |A x - b| / |b|, for every row by itself.
+    """Minimise |A x - b| over x in the Krylov space of A and b, for every row by itself: x, and |A x - b| / |b|.
 
     Saad and Schultz, GMRES, SIAM J. Sci. Stat. Comput. 7, 1986; classical Gram-Schmidt, twice.
 
