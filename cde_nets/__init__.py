@@ -32,9 +32,15 @@ if TYPE_CHECKING:
     from cde_nets.fields import SphericalFields as SphericalFields
     from cde_nets.fields import UniversalFields as UniversalFields
     from cde_nets.gradient import Autograd as Autograd
+    from cde_nets.gradient import Backsolve as Backsolve
+    from cde_nets.gradient import Checkpointed as Checkpointed
     from cde_nets.gradient import Discrete as Discrete
     from cde_nets.gradient import ForwardMode as ForwardMode
     from cde_nets.gradient import Gradient as Gradient
+    from cde_nets.gradient import Implicit as Implicit
+    from cde_nets.gradient import RandomlyTruncated as RandomlyTruncated
+    from cde_nets.gradient import Truncated as Truncated
+    from cde_nets.gradient import Unrolled as Unrolled
     from cde_nets.gradient import solve as solve
     from cde_nets.nn import AnchorReadout as AnchorReadout
     from cde_nets.nn import AveragePool as AveragePool
@@ -49,10 +55,26 @@ if TYPE_CHECKING:
     from cde_nets.nn import Readout as Readout
     from cde_nets.nn import Stage as Stage
     from cde_nets.nn import image_network as image_network
+    from cde_nets.solve import CG as CG
+    from cde_nets.solve import GMRES as GMRES
+    from cde_nets.solve import RBP as RBP
+    from cde_nets.solve import Anderson as Anderson
+    from cde_nets.solve import BiCGStab as BiCGStab
+    from cde_nets.solve import Broyden as Broyden
+    from cde_nets.solve import Dense as Dense
     from cde_nets.solve import Event as Event
+    from cde_nets.solve import FixedPointProblem as FixedPointProblem
+    from cde_nets.solve import FlowToRest as FlowToRest
     from cde_nets.solve import InitialValueProblem as InitialValueProblem
+    from cde_nets.solve import LinearProblem as LinearProblem
     from cde_nets.solve import Method as Method
+    from cde_nets.solve import Neumann as Neumann
+    from cde_nets.solve import Newton as Newton
+    from cde_nets.solve import NewtonKrylov as NewtonKrylov
+    from cde_nets.solve import OneStep as OneStep
+    from cde_nets.solve import Picard as Picard
     from cde_nets.solve import PIController as PIController
+    from cde_nets.solve import Reversible as Reversible
     from cde_nets.solve import RungeKutta as RungeKutta
     from cde_nets.solve import SaveAt as SaveAt
     from cde_nets.solve import Scheme as Scheme
@@ -60,6 +82,7 @@ if TYPE_CHECKING:
     from cde_nets.solve import Statistics as Statistics
     from cde_nets.solve import Status as Status
     from cde_nets.solve import Tolerance as Tolerance
+    from cde_nets.solve import TorchDiffEq as TorchDiffEq
     from cde_nets.train import Run as Run
     from cde_nets.train import TrainConfig as TrainConfig
     from cde_nets.train import Trainer as Trainer
@@ -102,9 +125,15 @@ _ROOMS = {
     ),
     "gradient": (
         "Autograd",
+        "Backsolve",
+        "Checkpointed",
         "Discrete",
         "ForwardMode",
         "Gradient",
+        "Implicit",
+        "RandomlyTruncated",
+        "Truncated",
+        "Unrolled",
         "solve",
     ),
     "nn": (
@@ -123,10 +152,26 @@ _ROOMS = {
         "image_network",
     ),
     "solve": (
+        "Anderson",
+        "BiCGStab",
+        "Broyden",
+        "CG",
+        "Dense",
         "Event",
+        "FixedPointProblem",
+        "FlowToRest",
+        "GMRES",
         "InitialValueProblem",
+        "LinearProblem",
         "Method",
+        "Neumann",
+        "Newton",
+        "NewtonKrylov",
+        "OneStep",
         "PIController",
+        "Picard",
+        "RBP",
+        "Reversible",
         "RungeKutta",
         "SaveAt",
         "Scheme",
@@ -134,6 +179,7 @@ _ROOMS = {
         "Statistics",
         "Status",
         "Tolerance",
+        "TorchDiffEq",
     ),
     "train": (
         "Run",

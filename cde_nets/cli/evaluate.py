@@ -46,7 +46,7 @@ def evaluate(
         done = evaluate_network(network.to(place), images.to(place), labels.to(place))
     result = {
         "test_accuracy": done.accuracy,
-        "not_finite": done.not_finite,
+        "failed": done.failed,
         "test_images": len(labels),
         "trained_parameters": network.trained_numbers,
         "frozen_parameters": network.frozen_numbers,

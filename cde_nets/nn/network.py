@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -96,6 +97,12 @@ class Network(nn.Module):
         """Set every flow's `throw`."""
         for flow in self.flows():
             flow.throw = throw
+
+    @property
+    def failed(self) -> Tensor:
+        """The rows that failed in some flow of the last forward pass, shape (batch,); False without a flow or pass."""
+        masks = [flow.failed for flow in self.flows() if flow.failed is not None]
+        return torch.stack(masks).any(0) if masks else torch.zeros((), dtype=torch.bool)
 
     @property
     def trained_numbers(self) -> int:

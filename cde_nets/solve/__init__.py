@@ -1,31 +1,53 @@
 """The solver backend: problems, methods, one loop. Nothing here builds an autograd graph of its own."""
 
+from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.flow.controller import Controller, PIController
 from cde_nets.solve.flow.events import Event
 from cde_nets.solve.flow.manifold import Manifold, Retraction, Sphere
 from cde_nets.solve.flow.mesh import aligned_mesh
+from cde_nets.solve.flow.reversible import Reversible
 from cde_nets.solve.flow.runge_kutta import RungeKutta
 from cde_nets.solve.flow.tableau import TABLEAUS, Tableau
+from cde_nets.solve.flow.torchdiffeq import TorchDiffEq
 from cde_nets.solve.initial_value import InitialValueProblem
+from cde_nets.solve.linear import CG, GMRES, RBP, BiCGStab, Dense, Neumann, OneStep
+from cde_nets.solve.linear_problem import LinearProblem
 from cde_nets.solve.loop import Limits, Observer, run
 from cde_nets.solve.method import Iterate, Method, Scheme, start
+from cde_nets.solve.rest import Anderson, Broyden, FlowToRest, Newton, NewtonKrylov, Picard
 from cde_nets.solve.solution import Backward, SaveAt, Solution, Statistics, Trace
 from cde_nets.solve.status import Status
 from cde_nets.solve.tolerance import Tolerance
 
 __all__ = [
+    "CG",
+    "GMRES",
+    "RBP",
     "TABLEAUS",
+    "Anderson",
     "Backward",
+    "BiCGStab",
+    "Broyden",
     "Controller",
+    "Dense",
     "Event",
+    "FixedPointProblem",
+    "FlowToRest",
     "InitialValueProblem",
     "Iterate",
     "Limits",
+    "LinearProblem",
     "Manifold",
     "Method",
+    "Neumann",
+    "Newton",
+    "NewtonKrylov",
     "Observer",
+    "OneStep",
     "PIController",
+    "Picard",
     "Retraction",
+    "Reversible",
     "RungeKutta",
     "SaveAt",
     "Scheme",
@@ -35,6 +57,7 @@ __all__ = [
     "Status",
     "Tableau",
     "Tolerance",
+    "TorchDiffEq",
     "Trace",
     "aligned_mesh",
     "run",

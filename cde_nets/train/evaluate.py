@@ -18,12 +18,12 @@ class Evaluation(NamedTuple):
     Attributes:
         accuracy: right answers over all.
         confusion: how often label r was answered c, shape (classes, classes).
-        not_finite: rows whose logits are not all finite; they count as wrong.
+        failed: rows that failed in a flow, or whose logits are not all finite; they count as wrong.
     """
 
     accuracy: float
     confusion: Int[Tensor, "label answer"]
-    not_finite: int
+    failed: int
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def evaluate(
     network.set_throw(False)
     for start in range(0, len(images), batch_size):
         logits = network(as_intensity(images[start : start + batch_size]))
-        good = torch.isfinite(logits).all(1)
+        good = torch.isfinite(logits).all(1) & ~network.failed
         # An answer no label has: such a row is wrong whatever it is.
         answers.append(torch.where(good, logits.argmax(1), -1))
         finite += int(good.sum())

@@ -57,6 +57,7 @@ class _Progress:
     batch: int = 0
     loss: float = 0.0
     correct: int = 0
+    failed: int = 0
     seconds: float = 0.0
     best_epoch: int = -1
     best_accuracy: float = -1.0
@@ -169,7 +170,7 @@ class Trainer:
 
         Raises:
             InterruptedTraining: Ctrl-C or SIGTERM came; the state is saved.
-            DivergedError: the loss is not finite; the last epoch's state is kept.
+            DivergedError: the loss is not finite, or most rows fail; the last epoch's state is kept.
         """
         rows = self.run.read_metrics(self._progress.epoch)
         with _interruptions() as asked:
@@ -185,12 +186,14 @@ class Trainer:
         progress, began = self._progress, time.perf_counter()
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        failed = torch.zeros((), dtype=torch.int64, device=self.device)
 
         def settle() -> None:
             nonlocal began
             progress.loss += float(losses)
             progress.correct += int(correct)
-            losses.zero_(), correct.zero_()
+            progress.failed += int(failed)
+            losses.zero_(), correct.zero_(), failed.zero_()
             now = time.perf_counter()
             progress.seconds, began = progress.seconds + now - began, now
             if not (math.isfinite(progress.loss) and self._finite()):
@@ -198,16 +201,26 @@ class Trainer:
                     f"The training loss or a control is not finite in epoch {progress.epoch + 1}. Take a smaller "
                     f"--learning-rate; {self.run.state} keeps the last finished epoch."
                 )
+            seen = progress.batch * self._batches.batch_size
+            if 2 * progress.failed > seen:
+                raise DivergedError(
+                    f"{progress.failed} of {seen} rows failed in epoch {progress.epoch + 1}: their flows left the "
+                    f"finite numbers. Take a smaller --learning-rate; {self.run.state} keeps the last finished epoch."
+                )
 
         for images, labels in self._batches.epoch(progress.epoch, progress.batch):
             logits = self.network(images)
-            loss = functional.cross_entropy(logits, labels)
+            # Rows that failed are left out: what they hold is no answer.
+            lost = self.network.failed.expand(len(labels))
+            each = torch.where(lost, 0.0, functional.cross_entropy(logits, labels, reduction="none"))
+            loss = each.sum() / (~lost).sum().clamp(min=1)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             self._schedule.step()
             losses += loss.detach()
-            correct += (logits.detach().argmax(1) == labels).sum()
+            correct += ((logits.detach().argmax(1) == labels) & ~lost).sum()
+            failed += lost.sum()
             progress.batch += 1
             if progress.batch % _REPORT_EVERY == 0 or asked:
                 settle()
@@ -233,11 +246,13 @@ class Trainer:
             "loss": progress.loss / count,
             "train_accuracy": progress.correct / (count * self._batches.batch_size),
             "validation_accuracy": validation.accuracy,
-            "validation_not_finite": validation.not_finite,
+            "train_failed": progress.failed,
+            "validation_failed": validation.failed,
             "learning_rate": float(self._schedule.get_last_lr()[0]),
             "seconds": progress.seconds,
         }
         progress.epoch, progress.batch, progress.loss, progress.correct = progress.epoch + 1, 0, 0.0, 0
+        progress.failed = 0
         return row
 
     def _finish(self) -> dict[str, Any]:

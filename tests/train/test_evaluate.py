@@ -7,6 +7,8 @@ import cde_nets as cn
 class Oracle(torch.nn.Module):
     """Answers what the first pixel says; it has no flows."""
 
+    failed = torch.zeros((), dtype=torch.bool)
+
     def flows(self):
         return []
 
@@ -27,19 +29,20 @@ def test_accuracy_and_confusion(bad_input):
     done = cn.evaluate(Oracle(), images_that_say([0, 1, 2, 2, 1]), torch.tensor([0, 1, 2, 1, 1]), batch_size=2)
     assert done.accuracy == pytest.approx(4 / 5)
     assert done.confusion.tolist() == [[1, 0, 0], [0, 2, 1], [0, 0, 1]]
-    assert done.not_finite == 0
+    assert done.failed == 0
 
 
-def test_rows_that_are_not_finite_are_wrong_and_counted(bad_input):
+def test_rows_that_failed_or_are_not_finite_are_wrong_and_counted(bad_input):
     class Spoiled(Oracle):
         def forward(self, images):
             logits = super().forward(images)
             logits[0] = float("nan")
+            self.failed = torch.tensor([False, True, False, False])
             return logits
 
-    done = cn.evaluate(Spoiled(), images_that_say([0, 1, 2]), torch.tensor([0, 1, 2]))
-    assert done.not_finite == 1
-    assert done.accuracy == pytest.approx(2 / 3)
+    done = cn.evaluate(Spoiled(), images_that_say([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]))
+    assert done.failed == 2
+    assert done.accuracy == pytest.approx(1 / 4)
     assert done.confusion.sum() == 2
 
 

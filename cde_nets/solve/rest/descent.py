@@ -13,7 +13,7 @@ from cde_nets.solve.convergence import norms
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate
 from cde_nets.solve.rest.iteration import Evaluated, Iteration, arrive, attempt, fail
-from cde_nets.solve.states import finite_rows
+from cde_nets.solve.states import finite_rows, real
 from cde_nets.solve.status import Status
 
 DECREASE = 1e-4
@@ -76,7 +76,7 @@ class Descent(Iteration):
     def begin(self, z: Tensor) -> Search:
         """The first part of the first direction."""
         none = torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
-        part = torch.full((z.shape[0],), float(self.damping), dtype=z.dtype.to_real(), device=z.device)
+        part = torch.full((z.shape[0],), float(self.damping), dtype=real(z.dtype), device=z.device)
         return Search(part, none, none, self.first_forcing(part))
 
     def first_forcing(self, like: Tensor) -> Tensor:

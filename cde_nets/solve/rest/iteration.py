@@ -94,4 +94,4 @@ def check_damping(value: Any) -> None:
 
 def fail(codes: Tensor, where: Tensor, why: Tensor | Status) -> Tensor:
     """The codes, with the given one for rows that would go on."""
-    return torch.where((codes == Status.RUNNING) & where, why if isinstance(why, Tensor) else int(why), codes)
+    return torch.where((codes == int(Status.RUNNING)) & where, why if isinstance(why, Tensor) else int(why), codes)

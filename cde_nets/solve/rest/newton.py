@@ -13,7 +13,7 @@ from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.rest.descent import Descent, Direction
 from cde_nets.solve.rest.iteration import as_real, as_state, check_damping
-from cde_nets.solve.states import finite_rows
+from cde_nets.solve.states import finite_rows, real
 
 
 @options
@@ -65,6 +65,6 @@ class Newton(Method, Descent):
 def _jacobian(problem: FixedPointProblem, z: Tensor) -> Tensor:
     """J of every row, shape (rows, n, n), in real numbers."""
     n = as_real(z).shape[1]
-    units = torch.eye(n, dtype=z.dtype.to_real(), device=z.device)[:, None].expand(-1, z.shape[0], -1)
+    units = torch.eye(n, dtype=real(z.dtype), device=z.device)[:, None].expand(-1, z.shape[0], -1)
     columns = problem.pushforwards(z, as_state(units, z))
     return torch.view_as_real(columns).flatten(2).permute(1, 2, 0) if z.is_complex() else columns.permute(1, 2, 0)

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse.linalg
 import torch
 
+from cde_nets.solve import Tolerance
 from cde_nets.solve.linear import CG, GMRES, BiCGStab
 
 
@@ -118,3 +119,16 @@ def test_bicgstab_breaks_down_where_a_turns_every_vector_by_a_right_angle(solve,
     found = solve(systems(J, torch.randn(2, 4, dtype=torch.float64)), BiCGStab())
     assert found.words == ["BREAKDOWN", "CONVERGED"]
     assert solve(systems(J, torch.randn(2, 4, dtype=torch.float64)), GMRES()).words == ["CONVERGED"] * 2
+
+
+def test_the_basis_stays_orthonormal_where_one_pass_would_lose_it(systems):
+    # Vectors of a nearly invariant space: what is left of A v after the projection is mostly rounding.
+    scales = torch.logspace(0, -10, 12, dtype=torch.float64)
+    J = (torch.eye(12, dtype=torch.float64) - torch.diag(scales))[None]
+    problem = systems(J, torch.ones(1, 12, dtype=torch.float64)).problem()
+    method = GMRES()
+    state = method.init(problem, Tolerance(rtol=1e-15, atol=1e-300))
+    for _ in range(9):
+        state = method.step(problem, state)
+    basis = state.memory.cycle.basis[0]
+    torch.testing.assert_close(basis @ basis.T, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-13)
