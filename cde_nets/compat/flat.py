@@ -61,7 +61,7 @@ class Layout:
     def restore(self, flat: Tensor) -> Any:
         """The state of (.., numbers), the axes before kept in front."""
         parts = flat.split(self.sizes, -1)
-        found = tuple(part.reshape(*flat.shape[:-1], *s) for part, s in zip(parts, self.shapes, strict=True))
+        found = tuple(part.reshape((*flat.shape[:-1], *s)) for part, s in zip(parts, self.shapes, strict=True))
         return found[0] if self.single else found
 
     def _broadcast(self, part: Tensor, shape: torch.Size) -> Tensor:

@@ -156,7 +156,11 @@ class PolynomialFields(FeatureFields):
         return levels[: degree + 1]
 
     def _tables(self, r: int) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"_parent{r}"), self.get_buffer(f"_variable{r}")
+        # Not get_buffer, which parses a path: this is asked several times a step.
+        parent, variable = self._buffers[f"_parent{r}"], self._buffers[f"_variable{r}"]
+        assert parent is not None
+        assert variable is not None
+        return parent, variable
 
 
 def _products(exponents: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -54,10 +54,9 @@ def increment_back(
         vectors = [q for _, q in weights]
         terms += [tableau.a[later][j] for later in mu]
         vectors += list(mu.values())
-        total = combine(terms, vectors)
-        if total is None:
+        w = combine(terms, vectors, step.h)
+        if w is None:
             continue
-        w = step.h * total
         if mask is not None:
             w = torch.where(mask, w, 0.0)
         moment = step.moment(j, tableau.c[j])

@@ -436,6 +436,9 @@ def _velocity(fields: Fields, x: Tensor, u: Tensor) -> Tensor:
 
 def _pullback(fields: Fields, x: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     dtype = fields.dtype
+    if x.dtype == dtype:
+        back = fields.pullback(x, u.to(real(dtype)), w)
+        return back.state, back.control
     back = fields.pullback(x.to(dtype), u.to(real(dtype)), w.to(dtype))
     return back.state.to(x.dtype), back.control
 

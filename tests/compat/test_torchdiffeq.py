@@ -75,11 +75,11 @@ def test_fixed_steps_are_the_librarys_to_rounding(method, options, flip):
 @pytest.mark.parametrize("method", ADAPTIVE)
 @pytest.mark.parametrize("name", ["odeint", "odeint_adjoint"])
 def test_adaptive_steps_agree_within_tolerance(name, method, flip):
-    t, tight = T.flip(0) if flip else T, {"rtol": 1e-6, "atol": 1e-8}
-    ours = outcome(getattr(compat, name), Swirl, t, method=method, **tight)
+    t, error = T.flip(0) if flip else T, 1e-4 if method == "adaptive_heun" else 1e-6
+    ours = outcome(getattr(compat, name), Swirl, t, method=method, rtol=error, atol=error)
     # The library's own interpolation between the steps of the low orders is far less exact than the steps.
-    theirs = outcome(torchdiffeq.odeint_adjoint, Swirl, t, rtol=1e-10, atol=1e-12)
-    close(ours, theirs, rtol=1e-4, atol=1e-4)
+    theirs = outcome(torchdiffeq.odeint_adjoint, Swirl, t, rtol=1e-8, atol=1e-9)
+    close(ours, theirs, rtol=100 * error, atol=100 * error)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -78,19 +78,25 @@ def along(x: Tensor, h: float | Tensor, weights: Sequence[float | Tensor], slope
             elif weight:
                 x = x.add(slope, alpha=h * weight)
         return x
-    total = combine(weights, slopes)
-    return x if total is None else x + h * total
+    total = combine(weights, slopes, h)
+    return x if total is None else x + total
 
 
-def combine(weights: Sequence[float | Tensor], slopes: Sequence[Tensor]) -> Tensor | None:
-    """sum_j weights_j slopes_j, or None where every weight is the number 0."""
+def combine(
+    weights: Sequence[float | Tensor], slopes: Sequence[Tensor], scale: float | Tensor = 1.0
+) -> Tensor | None:
+    """Scale times sum_j weights_j slopes_j, or None where every weight is the number 0."""
+    # A scale that is a number goes into the weights, one that is a tensor multiplies the sum once.
+    factor = 1.0 if isinstance(scale, Tensor) else scale
     total: Tensor | None = None
     for weight, slope in zip(weights, slopes, strict=False):
         if isinstance(weight, Tensor):
-            total = weight * slope if total is None else total + weight * slope
+            term = (factor * weight) * slope
+            total = term if total is None else total + term
         elif weight:
-            total = weight * slope if total is None else total.add(slope, alpha=weight)
-    return total
+            by = factor * weight
+            total = (slope if by == 1 else by * slope) if total is None else total.add(slope, alpha=by)
+    return total if total is None or not isinstance(scale, Tensor) else scale * total
 
 
 def dense_weights(tableau: Tableau, theta: float | Tensor) -> list[float | Tensor]:

@@ -3,7 +3,8 @@
 A row whose recurrence meets the tolerance, ends a cycle or cannot go on spends its next product on its true residual
 g - (w - J^T w), while the other rows go on with their own. If that meets the tolerance the row has converged. If not it
 starts again from there, unless that is no nearer than the last true residual was: then it never will, and has broken
-down (a singular system, or a tolerance below what the dtype resolves).
+down (a singular system, or a tolerance below what the dtype resolves). A row that runs out of steps before its check
+reports the residual of its recurrence, the true one up to rounding.
 """
 
 from __future__ import annotations
