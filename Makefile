@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds bench clean
+.PHONY: help mnist test lint seeds convergence bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -20,6 +20,9 @@ lint: .venv/ready  ## Check style and types.
 
 seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures and pictures.
 	$(BIN)/python -m experiments.mnist_seeds --publish docs
+
+convergence: .venv/ready  ## Measure orders and the continuous adjoint's error: docs' figure.
+	$(BIN)/python -m experiments.convergence --publish docs
 
 bench: .venv/ready  ## Time velocity and gradient beside torchdiffeq.
 	$(BIN)/python -m benchmarks.flow

@@ -148,7 +148,15 @@ class Call:
         func, y0, t, rtol, atol = self.given
         solver = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
         return solver(
-            func, y0, t, rtol=rtol, atol=atol, method=self.name, options=self.options, event_fn=event_fn, **adjoint
+            func,
+            y0,
+            t,
+            rtol=rtol,
+            atol=atol,
+            method=self.name,
+            options=self.options or None,
+            event_fn=event_fn,
+            **adjoint,
         )
 
     def answer(self, event_fn: Function | None, gradient: Gradient, leaves: tuple[Tensor, ...]) -> Any:
@@ -359,8 +367,11 @@ def _check(solution: Solution) -> None:
     if opaque() or bool(solution.succeeded.all()):
         return
     assert solution.time is not None
-    where = f"stopped at t = {float(solution.time[0]):g} after {int(solution.statistics.steps[0])} steps"
-    raise OdeintError(f"odeint {where}: {Status(int(solution.status[0])).message}.", solution)
+    status, steps = Status(int(solution.status[0])), int(solution.statistics.steps[0])
+    why = "max_num_steps allows no more" if status == Status.MAX_STEPS else status.message
+    raise OdeintError(
+        f"odeint stopped at t = {float(solution.time[0]):g} after {steps} steps: {why.rstrip('.')}.", solution
+    )
 
 
 def _check_times(t: Any) -> None:

@@ -46,6 +46,8 @@ class Layout:
         Raises:
             ValueError: it does not fit.
         """
+        if self.single and isinstance(state, Tensor) and state.dtype == self.dtype and state.shape == self.shapes[0]:
+            return state.reshape(-1)
         parts = (state,) if self.single else tuple(state)
         if len(parts) != len(self.shapes) or not all(isinstance(part, Tensor) for part in parts):
             raise ValueError(f"func must return a state as y0, {self._words}; got a {type(state).__name__}.")
@@ -60,9 +62,10 @@ class Layout:
 
     def restore(self, flat: Tensor) -> Any:
         """The state of (.., numbers), the axes before kept in front."""
+        if self.single:
+            return flat.reshape((*flat.shape[:-1], *self.shapes[0]))
         parts = flat.split(self.sizes, -1)
-        found = tuple(part.reshape((*flat.shape[:-1], *s)) for part, s in zip(parts, self.shapes, strict=True))
-        return found[0] if self.single else found
+        return tuple(part.reshape((*flat.shape[:-1], *s)) for part, s in zip(parts, self.shapes, strict=True))
 
     def _broadcast(self, part: Tensor, shape: torch.Size) -> Tensor:
         try:

@@ -104,7 +104,7 @@ def odeint_adjoint(
         method: as `odeint`.
         options: as `odeint`.
         event_fn: as `odeint`.
-        adjoint_rtol: of the way back; rtol where None.
+        adjoint_rtol: of the way back, one number: the least of many; rtol where None.
         adjoint_atol: likewise.
         adjoint_method: likewise.
         adjoint_options: likewise, but for options' norm; the norm may also be "seminorm".

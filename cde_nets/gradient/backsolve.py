@@ -15,17 +15,18 @@ from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
+from cde_nets.gradient.living import filled, stand_in
 from cde_nets.options import options
 from cde_nets.solve.dynamics import Adjoint, Counted, Dynamics, Moment
 from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solve.flow.fixed import FixedRungeKutta
-from cde_nets.solve.flow.record import States
 from cde_nets.solve.flow.runge_kutta import RungeKutta
 from cde_nets.solve.flow.steps import stages
+from cde_nets.solve.flow.tableau import Tableau
 from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.loop import Limits
-from cde_nets.solve.method import Method
-from cde_nets.solve.solution import Backward, SaveAt, Solution, Statistics
+from cde_nets.solve.loop import Limits, run
+from cde_nets.solve.method import Iterate, Method
+from cde_nets.solve.solution import Backward, Solution, Statistics
 from cde_nets.solve.status import Status, succeeded
 from cde_nets.solve.tolerance import Tolerance
 
@@ -117,6 +118,16 @@ class _Plan:
             return self.problem.dynamics.leaves
         return tuple(leaf for _, dynamics in self.stretches for leaf in dynamics.leaves)
 
+    def walk(self, leaves: Sequence[Tensor], end: Tensor, saved: Tensor, p: Tensor, q: Tensor, alive: Tensor) -> _Walk:
+        """All the way back, given the cotangents of end and saved states."""
+        walk = _Walk(self, leaves, end, p, alive)
+        for mesh, dynamics in self.stretches:
+            if mesh[0] in self.saves:
+                place = self.saves.index(mesh[0])
+                walk.meet(saved[place], q[place])
+            walk.over(mesh, dynamics)
+        return walk
+
 
 class _Backsolve(torch.autograd.Function):
     @staticmethod
@@ -134,32 +145,47 @@ class _Backsolve(torch.autograd.Function):
             )
         plan: _Plan = ctx.plan
         *leaves, end, saved, alive = ctx.saved_tensors
-        walk = _Walk(plan, leaves, end, p, alive)
-        for number, (mesh, dynamics) in enumerate(plan.stretches):
-            if mesh[0] in plan.saves:
-                place = plan.saves.index(mesh[0])
-                walk.meet(saved[place], q[place])
-            walk.over(number, mesh, dynamics)
-        walk.report()
-        return None, walk.p, *walk.gradients(), None, None, None
+        walk = plan.walk(leaves, end, saved, p, q, alive)
+        plan.backward.status, plan.backward.statistics = walk.status, walk.statistics
+        failed = int((~succeeded(walk.status)).sum())
+        if failed:
+            message = (
+                f"{failed} of {len(alive)} rows could not be solved backward, and give no gradient: flows that "
+                "contract are unstable backward in time. Take gradient=Discrete() or Checkpointed()."
+            )
+            if plan.settings.throw:
+                raise DivergedError(message)
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        # What a row gave before it failed has been added to the others': once more without it.
+        while bool((alive & ~walk.alive).any()):
+            alive = walk.alive
+            walk = plan.walk(leaves, end, saved, p, q, alive)
+        parts = filled(walk.gradients(), leaves, ctx.needs_input_grad[2 : 2 + len(leaves)])
+        return None, torch.where(alive[:, None], walk.p, 0.0), *parts, None, None, None
 
 
 class _Walk:
-    """Solves the pair (X, p) backward, stretch by stretch, and integrates what the leaves get."""
+    """Solves the pair (X, p) backward, stretch by stretch, and integrates what the leaves get.
+
+    Attributes:
+        p: the costate of the time reached, shape (rows, numbers).
+        alive: the rows that have not failed, shape (rows,).
+        status: a code for every row, shape (rows,).
+    """
 
     def __init__(self, plan: _Plan, leaves: Sequence[Tensor], x: Tensor, p: Tensor, alive: Tensor) -> None:
-        self._plan, self._leaves, self._alive = plan, list(leaves), alive
+        self._plan, self._leaves, self.alive = plan, list(leaves), alive
         self._x, self.p = x, torch.where(alive[:, None], p, 0.0)
         self._adjoints: list[Adjoint] = []
         self._shared = None if plan.method.fixed else plan.problem.dynamics.adjoint()
-        self._status = torch.full(alive.shape, int(Status.DONE), device=x.device)
+        self.status = torch.full(alive.shape, int(Status.DONE), device=x.device)
         self._statistics: list[Statistics] = []
 
     def meet(self, x: Tensor, q: Tensor) -> None:
         """A saved state: X is set to it, and its cotangent added."""
-        self._x, self.p = x, self.p + torch.where(self._alive[:, None], q, 0.0)
+        self._x, self.p = x, self.p + torch.where(self.alive[:, None], q, 0.0)
 
-    def over(self, number: int, mesh: Sequence[float], dynamics: Dynamics) -> None:
+    def over(self, mesh: Sequence[float], dynamics: Dynamics) -> None:
         """Solve a stretch backward."""
         plan = self._plan
         if plan.method.fixed:
@@ -168,9 +194,7 @@ class _Walk:
         adjoint = dynamics.adjoint() if self._shared is None else self._shared
         pair = Counted(_Pair(dynamics))
         # A failed row stands still with cotangent zero, on a living row's place.
-        if len(self._alive):
-            donor = self._x.index_select(0, self._alive.to(torch.uint8).argmax()[None])
-            self._x = torch.where(self._alive[:, None], self._x, donor)
+        self._x = stand_in(self._x, self.alive)
         problem = InitialValueProblem.of_dynamics(
             pair,
             torch.cat([self._x, self.p], 1),
@@ -187,62 +211,63 @@ class _Walk:
             found = plan.method.resolve(problem)
             assert isinstance(found, AdaptiveRungeKutta)
             scheme, pair = found, found.dynamics
-        limits = Limits(plan.tolerance, plan.settings.max_steps)
-        settings = Settings(limits.tolerance, limits.max_steps, False, None, SaveAt())
-        keep = States()
-        ran = run_flow(problem, scheme, settings, (), keep)
-        good = succeeded(ran.iterate.status)
-        self._status = torch.where(good, self._status, ran.iterate.status)
-        self._alive = self._alive & good
-        for n, taken in enumerate(ran.recorder.taken):
-            self._integrate(dynamics, adjoint, scheme, keep.kept[n], taken.step, taken.moved & self._alive)
-        self._x, p = ran.iterate.value.chunk(2, 1)
-        self.p = torch.where(self._alive[:, None], p, 0.0)
-        self._statistics.append(Statistics(ran.iterate.accepted, ran.iterate.rejected, pair.calls))
+        integral = _Integral(dynamics, adjoint, scheme.tableau, self.alive)
+        iterate = run(problem, scheme, Limits(plan.tolerance, plan.settings.max_steps), [integral])
+        good = succeeded(iterate.status)
+        self.status = torch.where(good, self.status, iterate.status)
+        self.alive = self.alive & good
+        self._x, p = iterate.value.chunk(2, 1)
+        self.p = torch.where(self.alive[:, None], p, 0.0)
+        self._statistics.append(Statistics(iterate.accepted, iterate.rejected, pair.calls))
         self._adjoints.append(adjoint)
 
     def gradients(self) -> list[Tensor | None]:
-        """Of the leaves, in the order of the plan."""
-        if self._shared is not None:
-            return list(self._shared.gradients())
-        return [part for adjoint in self._adjoints for part in adjoint.gradients()]
+        """Of the leaves, in the order of the plan; zero where no row lives."""
+        adjoints = self._adjoints if self._shared is None else [self._shared]
+        some = self.alive.any()
+        parts = [part for adjoint in adjoints for part in adjoint.gradients()]
+        return [part if part is None else torch.where(some, part, 0.0) for part in parts]
 
-    def report(self) -> None:
-        """Leave statuses and statistics where the solution can see them; raise or warn where rows failed."""
+    @property
+    def statistics(self) -> Statistics:
+        """Of all stretches."""
         first, *others = self._statistics
         accepted, rejected, calls = first.accepted, first.rejected, first.evaluations
         for other in others:
             accepted, rejected = accepted + other.accepted, rejected + other.rejected
             calls += other.evaluations
-        self._plan.backward.status = self._status
-        self._plan.backward.statistics = Statistics(accepted, rejected, calls)
-        failed = int((~succeeded(self._status)).sum())
-        if failed:
-            message = (
-                f"{failed} of {len(self._status)} rows could not be solved backward, and give no gradient: flows that "
-                "contract are unstable backward in time. Take gradient=Discrete() or Checkpointed()."
-            )
-            if self._plan.settings.throw:
-                raise DivergedError(message)
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return Statistics(accepted, rejected, calls)
 
-    @staticmethod
-    def _integrate(
-        dynamics: Dynamics,
-        adjoint: Adjoint,
-        scheme: FixedRungeKutta | AdaptiveRungeKutta,
-        start: Tensor,
-        step: Any,
-        moved: Tensor,
-    ) -> None:
-        """Integral of <p, d velocity / d leaf> over a step, by the method's own weights."""
-        tableau = scheme.tableau
-        states, _ = stages(_Pair(dynamics), tableau, start, step, slopes=tableau.stages - 1)
-        for j, (state, weight) in enumerate(zip(states, tableau.b, strict=True)):
+
+@dataclass(frozen=True, eq=False)
+class _Integral:
+    """Adds up the integral of <p, d velocity / d leaf> by the method's own weights; an observer of the loop.
+
+    Attributes:
+        dynamics: of X alone.
+        adjoint: where it is added up.
+        tableau: the method.
+        alive: the rows that count, shape (rows,).
+    """
+
+    dynamics: Dynamics
+    adjoint: Adjoint
+    tableau: Tableau
+    alive: Tensor
+
+    def observe(self, before: Iterate, after: Iterate, signals: Sequence[int]) -> None:
+        """One step."""
+        # Of adaptive steps the first signal says whether any row took it.
+        if signals and not signals[0]:
+            return
+        assert after.moved is not None
+        start, step, moved = before.value, after.memory.step, (after.moved & self.alive)[:, None]
+        states, _ = stages(_Pair(self.dynamics), self.tableau, start, step, slopes=self.tableau.stages - 1)
+        for j, (state, weight) in enumerate(zip(states, self.tableau.b, strict=True)):
             if weight:
                 x, p = state.chunk(2, 1)
-                w = torch.where(moved[:, None], p * (-weight * step.h), 0.0)
-                adjoint.add(torch.where(moved[:, None], x, start.chunk(2, 1)[0]), step.moment(j, tableau.c[j]), w)
+                w = torch.where(moved, p * (-weight * step.h), 0.0)
+                self.adjoint.add(torch.where(moved, x, start.chunk(2, 1)[0]), step.moment(j, self.tableau.c[j]), w)
 
 
 class _Pair(Dynamics):

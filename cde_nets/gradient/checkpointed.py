@@ -13,6 +13,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Walk, again, retake, solve_recorded
 from cde_nets.gradient.flows import Ran, Raw
+from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
 from cde_nets.options import options, positive
 from cde_nets.solve.dynamics import Dynamics
@@ -109,7 +110,7 @@ class _Checkpointed(torch.autograd.Function):
         needs = ctx.needs_input_grad[3 : 4 + plan.leaves]
         none = [None] * ctx.others
         if torch.is_grad_enabled():
-            return None, None, None, *again(plan, x0, leaves, cotangents, needs), *none
+            return None, None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
         dynamics = plan.dynamics.on(leaves)
         walk = Walk(plan, dynamics, alive, Raw(*cotangents))
         retaking = Retaking(plan, dynamics, ctx.budget)
@@ -118,8 +119,8 @@ class _Checkpointed(torch.autograd.Function):
             if plan.manifold is not None:
                 after, scale, _ = retake(plan, dynamics, plan.taken[n], x)
             walk.back(n, x, after, scale, leaves_only=n == 0 and not needs[0])
-        parts = [part if need else None for part, need in zip(walk.gradients(), needs[1:], strict=True)]
-        return None, None, None, walk.p if needs[0] else None, *parts, *none
+        parts = filled(walk.gradients(), leaves, needs[1:])
+        return None, None, None, walk.start if needs[0] else None, *parts, *none
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Flows whose steps another library takes: their solution, and the refusal of gradients that need our own steps."""
+"""Flows whose steps another library takes."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
+from cde_nets.gradient.living import filled, gradients_again, stand_in
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -20,7 +21,7 @@ from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solve.flow.manifold import Retraction
 from cde_nets.solve.flow.record import Last, Output, States, Taken, interpolate
 from cde_nets.solve.flow.reversible import FixedReversible
-from cde_nets.solve.flow.steps import along, stages
+from cde_nets.solve.flow.steps import Step, along, stages
 from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.method import Method
 from cde_nets.solve.solution import Solution
@@ -123,14 +124,14 @@ class _Discrete(torch.autograd.Function):
         none = [None] * ctx.others
         needs = ctx.needs_input_grad[2 : 3 + plan.leaves]
         if torch.is_grad_enabled():
-            return None, None, *again(plan, x0, leaves, cotangents, needs), *none
+            return None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
         scales, states = rest[: ctx.scales], [x0, *rest[ctx.scales :]]
         walk = Walk(plan, plan.dynamics.on(leaves), alive, Raw(*cotangents))
         for n in reversed(range(len(plan.taken))):
             scale, after = (scales[n], states[n + 1]) if scales else (None, None)
             walk.back(n, states[n], after, scale, leaves_only=n == 0 and not needs[0])
-        parts = [part if need else None for part, need in zip(walk.gradients(), needs[1:], strict=True)]
-        return None, None, walk.p if needs[0] else None, *parts, *none
+        parts = filled(walk.gradients(), leaves, needs[1:])
+        return None, None, walk.start if needs[0] else None, *parts, *none
 
 
 class Walk:
@@ -152,9 +153,10 @@ class Walk:
     def back(self, n: int, x: Tensor, after: Tensor | None, scale: Tensor | None, *, leaves_only: bool = False) -> None:
         """Over step n, which led from x to after."""
         plan, taken = self._plan, self._plan.taken[n]
-        step, good, p = taken.step, self._alive, self.p
+        good, p = self._alive, self.p
         if plan.uneven:
             good = good & taken.moved[:, None]
+            taken = taken._replace(step=still(taken.step, good))
         if self._donor is not None:
             x = torch.where(self._alive, x, x.index_select(0, self._donor[None]))
         inner: list[tuple[float | Tensor, Tensor]] = []
@@ -177,7 +179,7 @@ class Walk:
             start, inner = self._unproject(x, taken, inner, start)
         mask = good if plan.uneven else None
         mu = increment_back(
-            self._dynamics, self._adjoint, plan.tableau, x, step, p, inner, mask=mask, leaves_only=leaves_only
+            self._dynamics, self._adjoint, plan.tableau, x, taken.step, p, inner, mask=mask, leaves_only=leaves_only
         )
         back = p if mu is None else p + mu
         for _, q in inner:
@@ -186,6 +188,11 @@ class Walk:
             back = back + start
         # Where a row took no step its costate is what it was.
         self.p = torch.where(good, back, stays) if plan.uneven else back
+
+    @property
+    def start(self) -> Tensor:
+        """What the initial state gets: nothing in rows that failed, also where no row is left to stand in for them."""
+        return torch.where(self._alive, self.p, 0.0)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Of the leaves; zero where no row lives."""
@@ -217,17 +224,20 @@ def again(
     plan: Plan,
     x0: Tensor,
     leaves: Sequence[Tensor],
+    alive: Tensor,
     cotangents: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradient with a graph of its own: the same steps, taken under autograd."""
-    inputs = [t for t, need in zip((x0, *leaves), needs, strict=True) if need]
-    outputs = _steps(plan, plan.dynamics.on(leaves), x0)
-    pairs = [(y, q) for y, q in zip(outputs, cotangents, strict=True) if y.requires_grad]
-    found = iter(
-        torch.autograd.grad([y for y, _ in pairs], inputs, [q for _, q in pairs], create_graph=True, allow_unused=True)
-    )
-    return [next(found) if need else None for need in needs]
+    outputs = _steps(plan, plan.dynamics.on(leaves), stand_in(x0, alive), alive)
+    return gradients_again(outputs, cotangents, (x0, *leaves), alive, needs)
+
+
+def still(step: Step, moves: Tensor) -> Step:
+    """The step, of width 0 in rows that do not take it: what they would have run into is in no gradient."""
+    if not isinstance(step.h, Tensor) or step.h.shape != moves.shape:
+        return step
+    return step._replace(h=torch.where(moves, step.h, 0.0))
 
 
 def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
@@ -239,11 +249,13 @@ def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Ten
     return torch.where(taken.moved[:, None], after, x), scale, slopes
 
 
-def _steps(plan: Plan, dynamics: Dynamics, x: Tensor) -> list[Tensor]:
+def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Tensor]:
     """The recorded steps once more: end, saved states and event states."""
     saved: dict[int, Tensor] = {}
     hit = torch.zeros_like(x)
-    for taken in plan.taken:
+    for step in plan.taken:
+        moved = step.moved & alive
+        taken = step._replace(moved=moved, step=still(step.step, moved[:, None]))
         after, _, slopes = retake(plan, dynamics, taken, x)
         for output in taken.outputs:
             value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, output.theta)

@@ -154,10 +154,11 @@ def finish(
 ) -> Solution:
     """The solution: states as the user builds them, events with their times' gradient."""
     packing, iterate = problem.packing, ran.iterate
-    end, saved, event_time = raw.end, raw.saved, None
+    end, saved, event_time, reached = raw.end, raw.saved, None, _reached(ran)
     if raw.hit is not None:
         assert ran.crossing is not None
         met = (iterate.status == int(Status.EVENT))[:, None]
+        reached = torch.where(met, ran.crossing, reached[:, None])[:, 0]
         point, time = _attach_time(problem, raw.hit, ran.crossing)
         end = torch.where(met, point, end)
         event_time = torch.where(met, time, problem.t1)[:, 0]
@@ -173,12 +174,12 @@ def finish(
     trace = _trace(problem, ran, raw.end.detach()) if settings.save_at.steps else None
     dense = _dense(problem, ran, raw.end.detach()) if settings.save_at.dense else None
     return Solution(
-        packing.unpack(value), iterate.status, statistics, _reached(ran), _size(iterate), event_time, trace, dense
+        packing.unpack(value), iterate.status, statistics, reached, _size(end), event_time, trace, dense
     )
 
 
-def _size(iterate: Iterate) -> Tensor:
-    size: Tensor = torch.linalg.vector_norm(iterate.value.detach(), dim=1)
+def _size(end: Tensor) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(end.detach(), dim=1)
     return size
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.flows import Ran, Raw
+from cde_nets.gradient.living import filled, gradients_again, stand_in
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.solve.dynamics import Adjoint, Dynamics
@@ -43,9 +44,9 @@ class _Reversed(torch.autograd.Function):
         needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
         dynamics = plan.dynamics.on(leaves)
         if torch.is_grad_enabled():
-            return None, *_again(plan, dynamics, x0, leaves, (p, q), needs), None, None, None, None
+            return None, *_again(plan, dynamics, x0, leaves, alive, (p, q), needs), None, None, None, None
         start, parts = _walk(plan, dynamics, alive, pair, p, q)
-        kept = [part if need else None for part, need in zip(parts, needs[1:], strict=True)]
+        kept = filled(parts, leaves, needs[1:])
         return None, start if needs[0] else None, *kept, None, None, None, None
 
 
@@ -54,10 +55,8 @@ def _walk(
 ) -> tuple[Tensor, list[Tensor | None]]:
     adjoint: Adjoint = dynamics.adjoint()
     living, m = alive[:, None], plan.mixing
-    if len(alive):
-        # Rows that failed stand where a living row stands, with cotangent zero.
-        pair = torch.where(living, pair, pair.index_select(0, alive.to(torch.uint8).argmax()[None]))
-    y, z = pair.chunk(2, 1)
+    # Rows that failed stand where a living row stands, with cotangent zero.
+    y, z = stand_in(pair, alive).chunk(2, 1)
     p_y, p_z = torch.where(living, p, 0.0), torch.zeros_like(p)
     for taken in reversed(plan.taken):
         for output in taken.outputs:
@@ -73,7 +72,8 @@ def _walk(
         p_z = p_z if mu is None else p_z + mu
         p_y = m * p_y
     some = alive.any()
-    return p_y + p_z, [part if part is None else torch.where(some, part, 0.0) for part in adjoint.gradients()]
+    start = torch.where(living, p_y + p_z, 0.0)
+    return start, [part if part is None else torch.where(some, part, 0.0) for part in adjoint.gradients()]
 
 
 def _again(
@@ -81,15 +81,16 @@ def _again(
     dynamics: Dynamics,
     x0: Tensor,
     leaves: Sequence[Tensor],
+    alive: Tensor,
     cotangents: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """With a graph of its own: the same steps, taken under autograd."""
-    y = z = x0
+    y = z = stand_in(x0, alive)
     saved: dict[int, Tensor] = {}
     for taken in plan.taken:
         there, back = halves(taken.step.n, float(taken.step.h), plan.tableau)
-        moved = taken.moved[:, None]
+        moved = (taken.moved & alive)[:, None]
         after = plan.mixing * y + (1 - plan.mixing) * z + increment(dynamics, plan.tableau, z, there)
         other = z - increment(dynamics, plan.tableau, after, back)
         y, z = torch.where(moved, after, y), torch.where(moved, other, z)
@@ -97,11 +98,4 @@ def _again(
             assert isinstance(output.place, int)
             saved[output.place] = y
     stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else y.new_zeros(0, *y.shape)
-    inputs = [t for t, need in zip((x0, *leaves), needs, strict=True) if need]
-    outputs = [(value, w) for value, w in zip((y, stacked), cotangents, strict=True) if value.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [value for value, _ in outputs], inputs, [w for _, w in outputs], create_graph=True, allow_unused=True
-        )
-    )
-    return [next(found) if need else None for need in needs]
+    return gradients_again((y, stacked), cotangents, (x0, *leaves), alive, needs)

@@ -41,7 +41,7 @@ def solve(
         problem: an `InitialValueProblem`, `FixedPointProblem` or `LinearProblem`.
         method: RungeKutta("dopri5") for a flow, Anderson() for rest, GMRES() for a linear problem where None.
         gradient: how the solution is differentiated; exact by default (`Discrete` for flows, `Implicit` else).
-        tolerance: rtol 1e-6, atol 1e-8 where None.
+        tolerance: where None, rtol 1e-6 and atol 1e-8; in single precision 1.2e-5 and 1.2e-7.
         max_steps: when to give up on methods that do not know their number of steps; tries count, not successes.
         throw: raise if a row fails. False returns whatever came out, each row with its status: what training wants.
             Looking reads the statuses back from the device.
@@ -85,7 +85,7 @@ def solve(
         raise ValueError("throw=True reads statuses back from the device; under torch.compile pass throw=False.")
     wanted = save_at if isinstance(save_at, SaveAt) else SaveAt(times=save_at)
     with reporter(progress) as report:
-        settings = Settings(Tolerance() if tolerance is None else tolerance, max_steps, throw, report, wanted)
+        settings = Settings(tolerance or Tolerance.default(problem.packing.dtype), max_steps, throw, report, wanted)
         solution = how.solve(problem, chosen, settings)
     if throw:
         check(solution)

@@ -16,7 +16,7 @@ def norms(x: Tensor) -> Tensor:
 
 
 def code(residual: Tensor, size: Tensor, tolerance: Tolerance) -> Tensor:
-    """CONVERGED where |residual| <= atol + rtol |size|, else RUNNING; a residual that is not finite is DIVERGED.
+    """CONVERGED where |residual| <= atol + rtol |size|, else RUNNING; a residual or size that is not finite is DIVERGED.
 
     Args:
         residual: the undamped residual's norm, shape (rows,).
@@ -25,4 +25,5 @@ def code(residual: Tensor, size: Tensor, tolerance: Tolerance) -> Tensor:
     """
     met = residual <= tolerance.atol + tolerance.rtol * size
     running = torch.where(met, int(Status.CONVERGED), int(Status.RUNNING))
-    return torch.where(torch.isfinite(residual), running, int(Status.DIVERGED))
+    # An image whose norm overflows would meet any tolerance relative to it.
+    return torch.where(torch.isfinite(residual) & torch.isfinite(size), running, int(Status.DIVERGED))

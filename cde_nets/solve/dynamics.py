@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ from cde_nets.fields.base import Fields
 from cde_nets.fields.trace import jacobian_trace
 from cde_nets.solve.function import PackedFunction
 from cde_nets.solve.states import Packing, real
-import itertools
 
 
 class Moment(NamedTuple):
@@ -46,7 +46,7 @@ class Adjoint(ABC):
         self.pull(x, at, w)
 
     def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
-        """w D_x(divergence), w of shape (rows,); what w gives the leaves is added to their sums."""
+        """W D_x(divergence), w of shape (rows,); what w gives the leaves is added to their sums."""
         raise TypeError(f"{type(self).__name__} does not differentiate its divergence; take gradient=Autograd().")
 
     @abstractmethod

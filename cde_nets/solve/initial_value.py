@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cde_nets.solve.states import real
-
 from cde_nets.controls import Control
 from cde_nets.fields.base import Fields
 from cde_nets.solve.dynamics import Called, Controlled, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solve.flow.events import Event
 from cde_nets.solve.flow.manifold import Manifold
 from cde_nets.solve.flow.manifold import manifold as manifold_named
-from cde_nets.solve.states import Packing
+from cde_nets.solve.states import Packing, real
 
 
 class InitialValueProblem:
@@ -254,8 +252,8 @@ def check_state(x: Any, fields: Fields, control: Control) -> None:
         )
     if x.is_complex() != fields.dtype.is_complex:
         raise ValueError(
-            f"The fields have {fields.dtype} coefficients; x is {x.dtype}. Complex states need complex fields, and real "
-            "ones real fields: cast one of them."
+            f"The fields have {fields.dtype} coefficients; x is {x.dtype}. Complex states need complex fields, and "
+            "real ones real fields: cast one of them."
         )
     if torch.finfo(fields.dtype).eps < torch.finfo(x.dtype).eps:
         raise ValueError(

@@ -39,11 +39,7 @@ def list_rows(rows: Sequence[int]) -> str:
 
 def _where(solution: Solution, rows: Sequence[int]) -> str:
     """Of the row that failed first: the time, steps, residual and norm."""
-    if solution.time is not None:
-        # In the order of the flow's time, which is that of the steps taken where all rows share a mesh.
-        row = min(rows, key=lambda r: (int(solution.statistics.steps[r]), r))
-    else:
-        row = rows[0]
+    row = min(rows, key=lambda r: (int(solution.statistics.steps[r]), r))
     place = "" if solution.time is None else f"at t = {float(solution.time[row]):.6g} "
     place = f"{', the first ' if len(rows) > 1 else ' '}{place}after {int(solution.statistics.steps[row])} steps"
     parts = []

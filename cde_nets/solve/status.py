@@ -42,7 +42,7 @@ _MESSAGES = {
     Status.DIVERGED: (
         "The state left the finite numbers. Polynomial fields of degree >= 2 blow up in finite time: take "
         "manifold='sphere' or SphericalFields, Cutoff, or smaller controls; an iteration for rest wants damping or "
-        "Newton."
+        "Newton, a series for a linear problem GMRES."
     ),
     Status.STEP_TOO_SMALL: (
         "The step fell under what the times resolve: the flow is about to blow up (SphericalFields, Cutoff and smaller "
@@ -50,7 +50,8 @@ _MESSAGES = {
         "below the dtype's precision (loosen it, or compute in float64)."
     ),
     Status.BREAKDOWN: (
-        "The system is singular or nearly so, or a direction vanished: take GMRES or Dense, or more damping."
+        "The system is singular or nearly so, a direction vanished, or the tolerance is below what the dtype resolves: "
+        "loosen it or compute in float64, take GMRES (with a larger restart) or Dense, or more damping."
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from cde_nets.options import options
@@ -38,3 +39,9 @@ class Tolerance:
                     f"{name} must be a finite number above 0; got {value!r}. Where only the other one is to count, "
                     "give this one a value far below it."
                 )
+
+    @classmethod
+    def default(cls, dtype: torch.dtype) -> Tolerance:
+        """Rtol 1e-6 and atol 1e-8 in double precision; in single a hundred times what it resolves, and a hundredth."""
+        rtol = max(1e-6, 100 * torch.finfo(dtype).eps)
+        return cls(rtol, rtol / 100)

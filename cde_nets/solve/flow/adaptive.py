@@ -40,6 +40,7 @@ class Adapted(NamedTuple):
         saved: how many of the save times each row has passed, shape (rows, 1).
         passed: how many of them in the last step, shape (rows, 1).
         poor: rows whose last trial was not finite, shape (batch,).
+        worst: rows whose last error was the largest of those that decide together, shape (batch,).
         sick: rows whose velocity is not finite where they stand, shape (batch,).
         events: where rows met their event; None where there is none.
     """
@@ -54,6 +55,7 @@ class Adapted(NamedTuple):
     saved: Tensor
     passed: Tensor
     poor: Tensor
+    worst: Tensor
     sick: Tensor
     events: Hits | None = None
     first: Tensor | None = None
@@ -94,7 +96,7 @@ class AdaptiveRungeKutta(Scheme):
         # The end twice, so that rows which have arrived look nowhere else.
         stops = t.new_tensor([*problem.breakpoints, problem.t1, problem.t1])
         times = t.new_tensor(list(self.save_at))
-        memory = Adapted(tolerance, stops, times, t, t, whole, torch.ones_like(t), whole, whole, none, none)
+        memory = Adapted(tolerance, stops, times, t, t, whole, torch.ones_like(t), whole, whole, none, none, none)
         if problem.event is not None:
             memory = memory._replace(events=begin(problem.event, problem.packing, x, t, self.tableau.stages))
         if self.first_step is not None:
@@ -117,20 +119,24 @@ class AdaptiveRungeKutta(Scheme):
         step = Step(0, wide, memory.t, self._inside(memory))
         _, slopes = stages(self.dynamics, self.tableau, x, step, first=memory.first)
         trial = along(x, wide, self.tableau.b, slopes)
+        value, scale = trial, None
+        if problem.manifold is not None:
+            value, scale = problem.manifold.retract(x, trial)
         sick = state.running & ~finite_rows(slopes[0])
         counted = state.running & ~sick
         # Widths are held fixed by every gradient.
         with torch.no_grad():
-            error = self._error(x, trial, wide, slopes, counted, memory.tolerance)
+            own = self._errors(x, trial, value, wide, slopes, memory.tolerance)
+            error, worst = self._together(own, counted)
             factor = self.controller.factor(error, memory.previous, self._order)
         good = error <= 1
         moved = counted & good[:, 0]
         end = torch.where(lands, stop, memory.t + direction * width)
         t = torch.where(good & counted[:, None] if self.per_row else good, end, memory.t)
         onward = moved[:, None] if self.per_row else good
-        value, scale = trial, None
-        if problem.manifold is not None:
-            value, scale = problem.manifold.retract(x, trial)
+        poor = ~finite_rows(value)
+        # A trial that was refused may be anything, infinite too: its row stays where it is, to try less.
+        value = torch.where(moved[:, None], value, x)
         after = memory._replace(
             t=t,
             # The width before it was cut to land on a stop is what the controller has learnt about.
@@ -141,7 +147,8 @@ class AdaptiveRungeKutta(Scheme):
             step=step,
             slopes=slopes,
             scale=scale,
-            poor=~finite_rows(trial),
+            poor=poor,
+            worst=worst,
             sick=sick,
         )
         after = self._count_saves(problem, after)
@@ -166,8 +173,7 @@ class AdaptiveRungeKutta(Scheme):
         code = torch.where(done, int(Status.DONE), code).expand(state.status.shape[0], 1)[:, 0]
         if not self.per_row:
             # Only rows that are to blame fail; the others go on from a step of the least width.
-            blame = memory.poor if memory.poor.shape[0] > 1 else torch.ones_like(memory.poor)
-            healthy = (code == int(Status.STEP_TOO_SMALL)) & ~blame & memory.poor.any()
+            healthy = (code == int(Status.STEP_TOO_SMALL)) & ~memory.worst
             code = torch.where(healthy, int(Status.RUNNING), code)
         code = torch.where((code == int(Status.STEP_TOO_SMALL)) & memory.poor, int(Status.DIVERGED), code)
         code = torch.where(memory.sick, int(Status.DIVERGED), code)
@@ -177,15 +183,16 @@ class AdaptiveRungeKutta(Scheme):
         """Whether any row moved, and the most save times that one of them passed."""
         return [
             state.moved.sum() if state.moved is not None else state.running.sum() * 0,
-            state.memory.passed.max(),
+            # Of no rows there is no largest.
+            state.memory.passed.max() if state.memory.passed.numel() else state.running.sum() * 0,
         ]
 
     def fraction(self, state: Iterate) -> float | None:
         """How far the slowest running row is."""
         memory: Adapted = state.memory
         part = (memory.t - self.times[0]) / (self.times[1] - self.times[0])
-        part = torch.where(state.running[:, None], part, 1.0) if self.per_row else part
-        return float(part.min())
+        part = torch.where(state.running[:, None], part, 1.0)
+        return float(part.min()) if part.numel() else 1.0
 
     @property
     def _order(self) -> int:
@@ -195,20 +202,26 @@ class AdaptiveRungeKutta(Scheme):
     def _inside(self, memory: Adapted) -> Tensor:
         return (memory.t + memory.stops[memory.piece]) / 2
 
-    def _error(
-        self, x: Tensor, trial: Tensor, h: Tensor, slopes: Sequence[Tensor], counted: Tensor, tolerance: Tolerance
+    def _errors(
+        self, x: Tensor, trial: Tensor, value: Tensor, h: Tensor, slopes: Sequence[Tensor], tolerance: Tolerance
     ) -> Tensor:
+        """The mean square of every row's scaled error, shape (batch, 1)."""
         assert self.tableau.error is not None
         estimate = combine(self.tableau.error, slopes)
         assert estimate is not None
         ratio = (h * estimate).abs() / scale_of(tolerance, x, trial)
         square = ratio.square().mean(1, keepdim=True) if x.shape[1] else ratio.new_zeros(x.shape[0], 1)
         # A trial that is not finite is refused even where the estimate happens to be.
-        square = torch.where(finite_rows(trial)[:, None], square, math.nan)
-        if not self.per_row:
-            total = torch.where(counted[:, None], square, 0.0).sum(0, keepdim=True)
-            square = total / counted.sum().clamp(min=1)
-        return square.sqrt().to(torch.float64)
+        return torch.where(finite_rows(value)[:, None], square, math.nan)
+
+    def _together(self, square: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """The errors that decide, shape (rows, 1), and the rows to blame if steps get too small, shape (batch,)."""
+        if self.per_row:
+            return square.sqrt().to(torch.float64), counted
+        total = torch.where(counted[:, None], square, 0.0).sum(0, keepdim=True)
+        own = torch.where(counted, square[:, 0].nan_to_num(nan=math.inf), -1.0)
+        worst = own == own.amax() if own.numel() else counted
+        return (total / counted.sum().clamp(min=1)).sqrt().to(torch.float64), worst
 
     def _next_slope(self, problem: InitialValueProblem, moved: Tensor, slopes: Sequence[Tensor]) -> Tensor | None:
         # The last slope is the next first one where neither the state nor the formula changes in between.

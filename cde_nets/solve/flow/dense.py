@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cde_nets.solve.states import real
-
 from cde_nets.solve.dynamics import Dynamics
 from cde_nets.solve.flow.record import Taken, interpolate
 from cde_nets.solve.flow.steps import Step, stages
 from cde_nets.solve.flow.tableau import Tableau
 from cde_nets.solve.initial_value import InitialValueProblem
+from cde_nets.solve.states import real
 
 
 class DenseOutput:

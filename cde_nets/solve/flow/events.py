@@ -22,8 +22,8 @@ class Event:
     and is placed on the method's continuous extension by bisection, to the precision of the times.
 
     Args:
-        function: g(t, x) -> one number a row, shape (rows,); (,) or (1,) where the state is a single row. The time has
-            the shape it has in the field.
+        function: g(t, x) -> one number a row, shape (rows,); (,) or (1,) where the state is a single row. There is a
+            time for each row, shaped so that it broadcasts against the state, as in `lambda t, x: (x - t)[:, 0]`.
         direction: "any", "rising" (from below zero to above) or "falling".
 
     Raises:
@@ -124,8 +124,13 @@ def evaluate(event: Event, packing: Packing, t: Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: the function returned another shape.
     """
-    value: Any = event.function(packing.time(t.to(real(packing.dtype))), packing.unpack(x))
+    # A time for each row, also where rows step together: they do not meet their events together.
+    times = t.to(real(packing.dtype)).expand(x.shape[0], 1)
+    value: Any = event.function(packing.time(times), packing.unpack(x))
     if not isinstance(value, Tensor) or value.numel() != x.shape[0]:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ValueError(f"An event gives one number a row, shape ({x.shape[0]},); got {got}.")
+        raise ValueError(
+            f"An event gives one number a row, shape ({x.shape[0]},); got {got}. The time has shape "
+            f"{tuple(packing.time(times).shape)} there, to broadcast against the state."
+        )
     return value.reshape(x.shape[0])

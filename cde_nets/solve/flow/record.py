@@ -9,12 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cde_nets.solve.states import real
-
 from cde_nets.solve.flow.manifold import Manifold
 from cde_nets.solve.flow.steps import Step, along, dense_weights
 from cde_nets.solve.flow.tableau import Tableau
 from cde_nets.solve.method import Iterate
+from cde_nets.solve.states import real
 
 
 class Output(NamedTuple):

@@ -95,3 +95,9 @@ def check_damping(value: Any) -> None:
 def fail(codes: Tensor, where: Tensor, why: Tensor | Status) -> Tensor:
     """The codes, with the given one for rows that would go on."""
     return torch.where((codes == int(Status.RUNNING)) & where, why if isinstance(why, Tensor) else int(why), codes)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False (ValueError)."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}.")

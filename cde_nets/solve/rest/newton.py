@@ -12,7 +12,7 @@ from cde_nets.solve.convergence import norms
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.rest.descent import Descent, Direction
-from cde_nets.solve.rest.iteration import as_real, as_state, check_damping
+from cde_nets.solve.rest.iteration import as_real, as_state, check_damping, check_flag
 from cde_nets.solve.states import finite_rows, real
 
 
@@ -28,15 +28,15 @@ class Newton(Method, Descent):
     and one J. Where |f(z) - z| has local minima that are no rest points the search can end in one (BREAKDOWN): other
     starts, Broyden or FlowToRest get on.
 
-    Unrolled, J is not differentiated: at rest the recorded graph then gives -(J - I)^-1 times the derivative of f,
-    which is the implicit function theorem's.
+    Unrolled, J is not differentiated: the recorded graph then gives -(J - I)^-1 times the derivative of f, which is
+    the implicit function theorem's, to within the length of the last step.
 
     Args:
         damping: in (0, 1], the part of a step that is tried first; below 1 convergence is linear.
         line_search: shorten steps that do not lower the residual. False takes every step whole.
 
     Raises:
-        ValueError: damping outside (0, 1].
+        ValueError: damping outside (0, 1], or line_search neither True nor False.
     """
 
     solves: ClassVar[str] = "rest"
@@ -47,6 +47,7 @@ class Newton(Method, Descent):
     def __post_init__(self) -> None:
         """Check all."""
         check_damping(self.damping)
+        check_flag("line_search", self.line_search)
 
     def direction(self, problem: FixedPointProblem, state: Iterate) -> Direction:
         """LU, row by row."""

@@ -13,7 +13,7 @@ from cde_nets.solve.convergence import norms
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.rest.descent import Descent, Direction, Search
-from cde_nets.solve.rest.iteration import as_real, as_state, check_damping
+from cde_nets.solve.rest.iteration import as_real, as_state, check_damping, check_flag
 from cde_nets.solve.states import finite_rows
 
 FIRST_FORCING, LARGEST_FORCING = 0.5, 0.9
@@ -59,6 +59,7 @@ class NewtonKrylov(Method, Descent):
         if self.forcing is not None:
             within("forcing", self.forcing, 0, 1)
         check_damping(self.damping)
+        check_flag("line_search", self.line_search)
 
     def first_forcing(self, like: Tensor) -> Tensor:
         """0.5, where none is given."""

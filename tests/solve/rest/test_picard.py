@@ -87,3 +87,9 @@ def test_functions_are_not_asked_about_states_that_are_not_finite():
     problem = FixedPointProblem(f, torch.ones(2, 1, dtype=F64)).counted()
     run(problem, Picard(), Limits(Tolerance(rtol=1e-10, atol=1e-10), 1000))
     assert all(torch.isfinite(z).all() for z in seen)
+
+
+def test_images_that_overflow_have_not_converged(find, maps):
+    """Beyond the root of the largest number |f(z)| is infinite, and any residual small beside it."""
+    f, _ = maps.rotation(3.0)
+    assert find(f, torch.ones(3, 6, dtype=F64), Picard()).words == ["DIVERGED"] * 3
