@@ -281,7 +281,8 @@ class _Pair(Dynamics):
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """Both halves."""
         state, p = x.chunk(2, 1)
-        return torch.cat([self._inner.velocity(state, at), -self._inner.adjoint().pull(state, at, p)], 1)
+        velocity, pulled = self._inner.with_costate(state, p, at)
+        return torch.cat([velocity, -pulled], 1)
 
     def adjoint(self) -> Adjoint:
         """Nobody differentiates the way back."""

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cde_nets.solve.states import real
-
 from cde_nets.gradient.base import Settings
 from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solve.flow.dense import DenseOutput
@@ -26,6 +24,7 @@ from cde_nets.solve.initial_value import InitialValueProblem
 from cde_nets.solve.loop import run
 from cde_nets.solve.method import Iterate, Scheme
 from cde_nets.solve.solution import Solution, Statistics, Trace
+from cde_nets.solve.states import real
 from cde_nets.solve.status import Status
 
 OwnSteps = FixedRungeKutta | AdaptiveRungeKutta | FixedReversible
@@ -173,9 +172,7 @@ def finish(
     statistics = Statistics(iterate.accepted, iterate.rejected, evaluations())
     trace = _trace(problem, ran, raw.end.detach()) if settings.save_at.steps else None
     dense = _dense(problem, ran, raw.end.detach()) if settings.save_at.dense else None
-    return Solution(
-        packing.unpack(value), iterate.status, statistics, reached, _size(end), event_time, trace, dense
-    )
+    return Solution(packing.unpack(value), iterate.status, statistics, reached, _size(end), event_time, trace, dense)
 
 
 def _size(end: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from cde_nets.errors import ConvergenceError, DivergedError
+from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.implicit import Implicit
 from cde_nets.solve.flow.runge_kutta import RungeKutta
+from cde_nets.solve.flow.torchdiffeq import TorchDiffEq
 from cde_nets.solve.linear import GMRES
 from cde_nets.solve.loop import DEFAULT_MAX_STEPS
 from cde_nets.solve.method import Method
@@ -40,7 +42,8 @@ def solve(
     Args:
         problem: an `InitialValueProblem`, `FixedPointProblem` or `LinearProblem`.
         method: RungeKutta("dopri5") for a flow, Anderson() for rest, GMRES() for a linear problem where None.
-        gradient: how the solution is differentiated; exact by default (`Discrete` for flows, `Implicit` else).
+        gradient: how the solution is differentiated; exact by default (`Discrete` for flows, `Autograd` for
+            `TorchDiffEq`, `Implicit` else).
         tolerance: where None, rtol 1e-6 and atol 1e-8; in single precision 1.2e-5 and 1.2e-7.
         max_steps: when to give up on methods that do not know their number of steps; tries count, not successes.
         throw: raise if a row fails. False returns whatever came out, each row with its status: what training wants.
@@ -69,6 +72,9 @@ def solve(
         raise ValueError(f"method must be a method{hint}; got {method!r}.")
     if chosen.solves != kind:
         raise ValueError(f"{type(chosen).__name__} solves a {chosen.solves} problem; this is a {kind} problem.")
+    if gradient is None and isinstance(chosen, TorchDiffEq):
+        # The steps of another library are known to torch alone.
+        gradient = Autograd()
     how = default_gradient() if gradient is None else gradient
     if not isinstance(how, Gradient):
         raise ValueError(f"gradient must be one such as Discrete() or Implicit(); got {gradient!r}.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from cde_nets.solve.dynamics import Adjoint, Dynamics
-from cde_nets.solve.flow.steps import Step, combine, dense_weights, stages
+from cde_nets.solve.flow.steps import Step, along, combine, dense_weights
 from cde_nets.solve.flow.tableau import Tableau
 
 Inner = Sequence[tuple[float | Tensor, Tensor]]
@@ -47,7 +47,7 @@ def increment_back(
         Shape (rows, numbers); None where no stage matters, or leaves_only and there is one stage.
     """
     weights = [(tableau.b, p), *((dense_weights(tableau, theta), q) for theta, q in inner)]
-    states, _ = stages(dynamics, tableau, x, step, slopes=tableau.stages - 1)
+    states, pulls = _linearized(dynamics, adjoint, tableau, x, step)
     mu: dict[int, Tensor] = {}
     for j in reversed(range(tableau.stages)):
         terms: list[float | Tensor] = [b[j] for b, _ in weights]
@@ -63,6 +63,27 @@ def increment_back(
         if leaves_only and tableau.stages == 1:
             adjoint.add(states[j], moment, w)
             return None
-        mu[j] = adjoint.pull(states[j], moment, w)
+        mu[j] = pulls[j](w) if j in pulls else adjoint.pull(states[j], moment, w)
     found = list(mu.values())
     return None if not found else sum(found[1:], found[0])
+
+
+def _linearized(
+    dynamics: Dynamics, adjoint: Adjoint, tableau: Tableau, x: Tensor, step: Step
+) -> tuple[list[Tensor], dict[int, Callable[[Tensor], Tensor]]]:
+    """The stage states; and the pullbacks at those that were evaluated on the way, where that costs nothing more."""
+    states: list[Tensor] = []
+    slopes: list[Tensor] = []
+    pulls: dict[int, Callable[[Tensor], Tensor]] = {}
+    for j, row in enumerate(tableau.a):
+        states.append(along(x, step.h, row, slopes))
+        if j + 1 == tableau.stages:
+            break
+        moment = step.moment(j, tableau.c[j])
+        both = adjoint.linearize(states[j], moment)
+        if both is None:
+            slopes.append(dynamics.velocity(states[j], moment))
+        else:
+            slope, pulls[j] = both
+            slopes.append(slope)
+    return states, pulls

@@ -16,7 +16,7 @@ def norms(x: Tensor) -> Tensor:
 
 
 def code(residual: Tensor, size: Tensor, tolerance: Tolerance) -> Tensor:
-    """CONVERGED where |residual| <= atol + rtol |size|, else RUNNING; a residual or size that is not finite is DIVERGED.
+    """CONVERGED where |residual| <= atol + rtol |size|, else RUNNING; where one is not finite DIVERGED.
 
     Args:
         residual: the undamped residual's norm, shape (rows,).

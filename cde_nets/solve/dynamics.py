@@ -45,6 +45,10 @@ class Adjoint(ABC):
         """Only what w gives the leaves."""
         self.pull(x, at, w)
 
+    def linearize(self, x: Tensor, at: Moment) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """The velocity and the `pull` there, where one evaluation gives both; None where it does not."""
+        return None
+
     def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
         """W D_x(divergence), w of shape (rows,); what w gives the leaves is added to their sums."""
         raise TypeError(f"{type(self).__name__} does not differentiate its divergence; take gradient=Autograd().")
@@ -78,6 +82,10 @@ class Dynamics(ABC):
     @abstractmethod
     def on(self, leaves: Sequence[Tensor]) -> Dynamics:
         """The same dynamics with other tensors in the place of its leaves."""
+
+    def with_costate(self, x: Tensor, p: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """The velocity and D(velocity)^T p."""
+        return self.velocity(x, at), self.adjoint().pull(x, at, p)
 
     def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
         """The same on a mesh known beforehand, where a moment is a step and a stage."""
@@ -221,13 +229,16 @@ class Called(Dynamics):
             row where rows step by themselves.
         args: passed on after the state; tensors among them get gradients.
         packing: of the state.
+        breakpoints: times at which the function is never asked, but next to them, on the step's side.
     """
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any], packing: Packing) -> None:
-        self._set(PackedFunction(function, args, packing, "The field's value"), None)
+    def __init__(
+        self, function: Callable[..., Any], args: Sequence[Any], packing: Packing, breakpoints: Sequence[float] = ()
+    ) -> None:
+        self._set(PackedFunction(function, args, packing, "The field's value"), tuple(breakpoints), None)
 
-    def _set(self, function: PackedFunction, times: Tensor | None) -> Called:
-        self.function, self.leaves, self._times = function, function.leaves, times
+    def _set(self, function: PackedFunction, breakpoints: tuple[float, ...], times: Tensor | None) -> Called:
+        self.function, self.leaves, self._breakpoints, self._times = function, function.leaves, breakpoints, times
         return self
 
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
@@ -240,27 +251,44 @@ class Called(Dynamics):
 
     def on(self, leaves: Sequence[Tensor]) -> Dynamics:
         """With other parameters and arguments."""
-        return Called.__new__(Called)._set(self.function.on(leaves), self._times)
+        return Called.__new__(Called)._set(self.function.on(leaves), self._breakpoints, self._times)
 
     def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
         """With the times of all stages on the device at once: reading none of them back."""
         start, end = np.asarray(mesh[:-1])[:, None], np.asarray(mesh[1:])[:, None]
         # So written, the nodes 0 and 1 are the step's ends to the last bit.
-        times = (1 - np.asarray(nodes)) * start + np.asarray(nodes) * end
+        times = torch.from_numpy((1 - np.asarray(nodes)) * start + np.asarray(nodes) * end)
         packing = self.function.packing
-        on_device = torch.from_numpy(times).to(real(packing.dtype)).to(packing.device)
-        return Called.__new__(Called)._set(self.function, on_device)
+        asked = self._beside(times, torch.from_numpy((start + end) / 2)).to(packing.device)
+        return Called.__new__(Called)._set(self.function, self._breakpoints, asked)
 
     def transposed(self, x: Tensor, at: Moment, w: Tensor) -> tuple[Tensor, ...]:
         """The cotangents of the state and of every leaf."""
         return self.function.pullback(x, w, self._time(at))
 
+    def linearize(self, x: Tensor, at: Moment) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """The velocity, and w -> the cotangents of the state and of every leaf: one evaluation for both."""
+        return self.function.linearize(x, self._time(at))
+
+    def with_costate(self, x: Tensor, p: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """One evaluation for both; the leaves are left out."""
+        velocity, pull = self.function.transposed(x, self._time(at))
+        return velocity, pull(p)
+
     def _time(self, at: Moment) -> Tensor:
         if at.time is None:
             assert self._times is not None
             return self._times[at.n, at.j]
-        packing = self.function.packing
-        return packing.time(at.time.to(real(packing.dtype)))
+        assert at.inside is not None
+        return self.function.packing.time(self._beside(at.time, at.inside))
+
+    def _beside(self, times: Tensor, inside: Tensor) -> Tensor:
+        """Times in the state's real dtype; those that are a breakpoint moved by one bit to where the step is."""
+        dtype = real(self.function.packing.dtype)
+        asked = times.to(dtype)
+        for t in self._breakpoints:
+            asked = torch.where(times == t, torch.nextafter(asked, inside.to(dtype)), asked)
+        return asked
 
 
 class _CalledAdjoint(Adjoint):
@@ -269,7 +297,14 @@ class _CalledAdjoint(Adjoint):
         self._sums: list[Tensor | None] = [None] * len(dynamics.leaves)
 
     def pull(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
-        state, *parts = self._dynamics.transposed(x, at, w)
+        return self._sum(self._dynamics.transposed(x, at, w))
+
+    def linearize(self, x: Tensor, at: Moment) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        velocity, pull = self._dynamics.linearize(x, at)
+        return velocity, lambda w: self._sum(pull(w))
+
+    def _sum(self, cotangents: Sequence[Tensor]) -> Tensor:
+        state, *parts = cotangents
         self._sums = [_plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
         return state
 

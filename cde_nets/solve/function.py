@@ -22,7 +22,8 @@ class PackedFunction:
         plus_identity: the map is state + function(state).
 
     Attributes:
-        leaves: the parameters of a module and the tensors among args: what gets gradients besides the state.
+        leaves: the parameters of a module that train and the floating tensors among args: what gets gradients besides
+            the state.
     """
 
     def __init__(
@@ -36,8 +37,12 @@ class PackedFunction:
     ) -> None:
         self.function, self.args, self.packing, self.what = function, tuple(args), packing, what
         self.plus_identity = plus_identity
-        self._parameters = dict(function.named_parameters()) if isinstance(function, nn.Module) else {}
-        self._tensors = [k for k, value in enumerate(self.args) if isinstance(value, Tensor)]
+        self._parameters = (
+            {name: p for name, p in function.named_parameters() if p.requires_grad}
+            if isinstance(function, nn.Module)
+            else {}
+        )
+        self._tensors = [k for k, value in enumerate(self.args) if _differentiable(value)]
         self.leaves: tuple[Tensor, ...] = (
             *self._parameters.values(),
             *(self.args[k] for k in self._tensors),
@@ -58,11 +63,14 @@ class PackedFunction:
         """
         return self._evaluate(x, lead, None if self._own else self.leaves)
 
+    def linearize(self, x: Tensor, *lead: Any) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """The value at x, and w -> the cotangents of the state and of every leaf."""
+        found = torch.func.vjp(lambda y, *leaves: self._evaluate(y, lead, leaves), x, *self.leaves)
+        return found[0], found[1]
+
     def pullback(self, x: Tensor, w: Tensor, *lead: Any) -> tuple[Tensor, ...]:
         """The cotangents of the state and of every leaf, given w, that of the value."""
-        pull = torch.func.vjp(lambda y, *leaves: self._evaluate(y, lead, leaves), x, *self.leaves)[1]
-        cotangents: tuple[Tensor, ...] = pull(w)
-        return cotangents
+        return self.linearize(x, *lead)[1](w)
 
     def transposed(self, x: Tensor, *lead: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The value at x, and w -> w^T D_x of it."""
@@ -91,3 +99,7 @@ class PackedFunction:
         return self.packing.pack(
             torch.func.functional_call(self.function, parameters, (*lead, state, *args)), self.what
         )
+
+
+def _differentiable(value: Any) -> bool:
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())

@@ -63,7 +63,8 @@ class InitialValueProblem:
         if not callable(field):
             raise ValueError(f"field must be a function or module f(t, x); got a {type(field).__name__}.")
         packing = Packing(x0, coupled=coupled)
-        self._set(Called(field, tuple(args), packing), packing, x0, t0, t1, breakpoints, bool(breakpoints), manifold)
+        called = Called(field, tuple(args), packing, breakpoints)
+        self._set(called, packing, x0, t0, t1, breakpoints, bool(breakpoints), manifold)
         self.event = event if event is None or isinstance(event, Event) else Event(event)
 
     @classmethod

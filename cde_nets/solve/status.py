@@ -36,8 +36,8 @@ _MESSAGES = {
     Status.CONVERGED: "Met its tolerance.",
     Status.EVENT: "Stopped at its event.",
     Status.MAX_STEPS: (
-        "The end was not reached: raise max_steps, loosen the tolerance, or take another method (a stiff flow wants "
-        "TorchDiffEq('radauIIA5'), an iteration for rest Anderson or NewtonKrylov)."
+        "The end was not reached: raise max_steps, loosen the tolerance, or take another method (a stiff flow wants an "
+        "implicit one: TorchDiffEq('implicit_adams'); an iteration for rest Anderson or NewtonKrylov)."
     ),
     Status.DIVERGED: (
         "The state left the finite numbers. Polynomial fields of degree >= 2 blow up in finite time: take "

@@ -80,7 +80,7 @@ class Anderson(Method, Iteration):
         """Mix, and evaluate f."""
         memory: Evaluated = state.memory
         past: Past = memory.own
-        z, r = as_real(state.value), as_real(memory.residual)
+        z, r = as_real(memory.at), as_real(memory.residual)
         if past.value is not None and past.residual is not None:
             past = past._replace(
                 steps=(z - past.value, *past.steps)[: self.history],
@@ -93,7 +93,7 @@ class Anderson(Method, Iteration):
             gamma = self._weights(changes, r)
             mixed = plain - ((torch.stack(past.steps, 2) + self.damping * changes) @ gamma[:, :, None])[:, :, 0]
             value = torch.where(finite_rows(mixed)[:, None], mixed, plain)
-        return arrive(problem, state, as_state(value, state.value), past._replace(value=z, residual=r))
+        return arrive(problem, state, as_state(value, memory.at), past._replace(value=z, residual=r))
 
     def _weights(self, changes: Tensor, residual: Tensor) -> Tensor:
         """Gamma, shape (rows, columns), of changes with shape (rows, numbers, columns)."""

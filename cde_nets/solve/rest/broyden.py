@@ -92,9 +92,9 @@ class Broyden(Method, Iteration):
         r = as_real(memory.residual)
         direction, pairs = _direction(memory.own, r)
         move = pairs.part[:, None] * direction
-        trial = state.value + as_state(move, state.value)
+        trial = memory.at + as_state(move, memory.at)
         whole = state.running & finite_rows(trial)
-        residual = problem.residual(torch.where(whole[:, None], trial, state.value))
+        residual = problem.residual(torch.where(whole[:, None], trial, memory.at))
         norm = norms(residual)
         whole = whole & torch.isfinite(norm)
         good = whole & (norm <= GROWTH * state.residual)

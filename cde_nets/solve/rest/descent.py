@@ -95,7 +95,7 @@ class Descent(Iteration):
         direction = self.direction(problem, state)
         going = state.running & direction.found
         move = torch.where(going[:, None], search.part[:, None] * direction.step, 0.0)
-        trial = state.value + move
+        trial = memory.at + move
         if not self.line_search:
             after = arrive(problem, state, trial)
             assert after.residual is not None
@@ -103,7 +103,7 @@ class Descent(Iteration):
             search = search._replace(lost=state.running & ~going, forcing=forcing)
             return _with(after, search)
         whole = going & finite_rows(trial)
-        at = torch.where(whole[:, None], trial, state.value)
+        at = torch.where(whole[:, None], trial, memory.at)
         residual = problem.residual(at)
         norm, before = norms(residual), state.residual
         good = whole & (norm <= (1 - DECREASE * search.part * (1 - direction.left)) * before)

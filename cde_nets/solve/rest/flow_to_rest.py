@@ -35,8 +35,9 @@ class FlowToRest(Method):
     Steps that adapt keep |h sum_j e_j k_j| <= accuracy |h (f(z) - z)|, in the row's 2-norm, e the embedded error
     estimate: relative to the way that the step goes, since the end matters more than the way there. Nothing in it
     depends on units or on how near rest is, and h settles at a width that is stable: on z' = -c z, with accuracy 0.1,
-    at h c = 2.1 for bosh3, 2.7 for dopri5, 3.1 for tsit5, but 0.2 for heun. Every row has its own h. A trial that is not finite is refused; a row whose h falls below 1e-8 has
-    failed (DIVERGED where its last trial was not finite, else STEP_TOO_SMALL).
+    at h c = 2.1 for bosh3, 2.7 for dopri5, 3.1 for tsit5, but 0.2 for heun. Every row has its own h. A trial that is
+    not finite is refused; a row whose h falls below 1e-8 has failed (DIVERGED where its last trial was not finite, else
+    STEP_TOO_SMALL).
 
     Args:
         flow: the method's name: "euler", "midpoint", "heun", "heun3", "rk4", "rk38", "bosh3", "dopri5" or "tsit5".
@@ -46,8 +47,8 @@ class FlowToRest(Method):
         controller: of adaptive steps; PIController() where None.
 
     Raises:
-        ValueError: an unknown name, a step not above 0, no step for a method without an error estimate, or options of
-            adaptive steps beside a fixed one.
+        ValueError: an unknown name, a number not above 0, no step for a method without an error estimate, or options
+            of adaptive steps beside a fixed one.
     """
 
     solves: ClassVar[str] = "rest"
@@ -106,7 +107,7 @@ class FixedFlowToRest(Iteration):
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """As many evaluations of f as the method has stages; its first slope is the residual of the step before."""
         slopes = _slopes(problem, self.tableau, state, self.h)
-        return arrive(problem, state, along(state.value, self.h, self.tableau.b, slopes))
+        return arrive(problem, state, along(state.memory.at, self.h, self.tableau.b, slopes))
 
 
 class Pace(NamedTuple):
@@ -151,11 +152,11 @@ class AdaptiveFlowToRest(Iteration):
         table = self.tableau
         assert table.error is not None
         assert table.error_order is not None
-        wide = pace.h.to(real(state.value.dtype))
+        wide = pace.h.to(real(memory.at.dtype))
         slopes = _slopes(problem, table, state, wide)
-        trial = along(state.value, wide, table.b, slopes)
+        trial = along(memory.at, wide, table.b, slopes)
         whole = finite_rows(trial)
-        arrived = torch.where((state.running & whole)[:, None], trial, state.value)
+        arrived = torch.where((state.running & whole)[:, None], trial, memory.at)
         # The last slope of an FSAL method is the residual at the trial.
         residual = slopes[-1] if table.fsal else problem.residual(arrived)
         whole = whole & finite_rows(residual)
@@ -187,5 +188,5 @@ class AdaptiveFlowToRest(Iteration):
 def _slopes(problem: FixedPointProblem, table: Tableau, state: Iterate, h: Any) -> list[Tensor]:
     slopes = [state.memory.residual]
     for row in table.a[1:]:
-        slopes.append(problem.residual(along(state.value, h, row, slopes)))
+        slopes.append(problem.residual(along(state.memory.at, h, row, slopes)))
     return slopes

@@ -20,12 +20,14 @@ class Evaluated(NamedTuple):
     """What is known at the value.
 
     Attributes:
+        at: the value; 0 in rows that started as none, so that a row without a value is nowhere computed with.
         residual: f(z) - z, shape (rows, numbers).
         size: |f(z)|, shape (rows,).
         tolerance: the solve's.
         own: what the method keeps besides.
     """
 
+    at: Tensor
     residual: Tensor
     size: Tensor
     tolerance: Tolerance
@@ -33,14 +35,20 @@ class Evaluated(NamedTuple):
 
 
 class Iteration(Scheme):
-    """Starts with the residual at z0 and stops by |f(z) - z| <= atol + rtol |f(z)|, undamped."""
+    """Starts with the residual at z0 and stops by |f(z) - z| <= atol + rtol |f(z)|, undamped.
+
+    Autograd may record the loop (unrolled back-propagation). A row that failed is then kept out of gradients that rows
+    share, unless f itself was not finite at a finite state: 0 times its derivative there is NaN.
+    """
 
     def init(self, problem: FixedPointProblem, tolerance: Tolerance) -> Iterate:
         """At z0, with its residual."""
         z = problem.packed()
-        residual = problem.residual(z)
-        memory = Evaluated(residual, norms(z + residual), tolerance, self.begin(z))
-        return start(z, residual=norms(residual), memory=memory)
+        known = finite_rows(z)
+        at = torch.where(known[:, None], z, 0.0)
+        residual = problem.residual(at)
+        memory = Evaluated(at, residual, norms(at + residual), tolerance, self.begin(at))
+        return start(z, residual=torch.where(known, norms(residual), torch.nan), memory=memory)
 
     def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
         """By the undamped residual."""
@@ -58,9 +66,9 @@ def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any =
     Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them, and
     no function is asked about states that are not finite.
     """
-    at = torch.where((state.running & finite_rows(value))[:, None], value, state.value)
+    at = torch.where((state.running & finite_rows(value))[:, None], value, state.memory.at)
     residual = problem.residual(at)
-    memory = state.memory._replace(residual=residual, size=norms(at + residual), own=own)
+    memory = state.memory._replace(at=at, residual=residual, size=norms(at + residual), own=own)
     return replace(state, value=value, residual=norms(residual), moved=None, memory=memory)
 
 
@@ -69,9 +77,9 @@ def attempt(
 ) -> Iterate:
     """The state at a trial with known residual, where it is good; other rows stay and have tried in vain."""
     memory: Evaluated = state.memory
-    value = torch.where(good[:, None], trial, state.value)
+    value = torch.where(good[:, None], trial, memory.at)
     kept = torch.where(good[:, None], residual, memory.residual)
-    memory = memory._replace(residual=kept, size=norms(value + kept), own=own)
+    memory = memory._replace(at=value, residual=kept, size=norms(value + kept), own=own)
     return replace(state, value=value, residual=norms(kept), moved=good, memory=memory)
 
 

@@ -53,13 +53,13 @@ class Newton(Method, Descent):
         """LU, row by row."""
         r = as_real(state.memory.residual)
         with torch.no_grad():
-            matrix = _jacobian(problem, state.value)
+            matrix = _jacobian(problem, state.memory.at)
         matrix = matrix - torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
         step, info = torch.linalg.solve_ex(matrix, -r[:, :, None])
         # What is singular to rounding need not have a pivot of 0: look at what the solution leaves.
         left = norms((matrix @ step)[:, :, 0] + r) <= 0.1 * norms(r)
         found = (info == 0) & left & finite_rows(step[:, :, 0])
-        step = as_state(step[:, :, 0], state.value)
+        step = as_state(step[:, :, 0], state.memory.at)
         return Direction(step, torch.zeros_like(state.memory.own.part), found)
 
 

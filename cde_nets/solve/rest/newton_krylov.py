@@ -80,7 +80,7 @@ class NewtonKrylov(Method, Descent):
 
     def direction(self, problem: FixedPointProblem, state: Iterate) -> Direction:
         """GMRES from 0, row by row."""
-        z = state.value
+        z = state.memory.at
 
         def apply(v: Tensor) -> Tensor:
             return as_real(problem.pushforward(z, as_state(v, z))) - v

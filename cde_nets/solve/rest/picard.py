@@ -7,7 +7,7 @@ from typing import ClassVar
 from cde_nets.options import options
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.method import Iterate, Method
-from cde_nets.solve.rest.iteration import Iteration, arrive, check_damping
+from cde_nets.solve.rest.iteration import Evaluated, Iteration, arrive, check_damping
 
 
 @options
@@ -34,4 +34,5 @@ class Picard(Method, Iteration):
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """One more evaluation of f."""
-        return arrive(problem, state, state.value.add(state.memory.residual, alpha=self.damping))
+        memory: Evaluated = state.memory
+        return arrive(problem, state, memory.at.add(memory.residual, alpha=self.damping))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from cde_nets.solve import Limits, run
 from cde_nets.solve.fixed_point import FixedPointProblem
 from cde_nets.solve.flow.controller import PIController
 from cde_nets.solve.rest import Anderson, Broyden, FlowToRest, Newton, NewtonKrylov, Picard
@@ -31,7 +32,7 @@ def test_unknown_options(method, options, message):
 @pytest.mark.parametrize("method", [Picard, Anderson, Broyden, Newton, NewtonKrylov])
 @pytest.mark.parametrize("damping", [0, -0.5, 1.5, math.nan, math.inf, True, "much", None])
 def test_damping(method, damping):
-    with pytest.raises(ValueError, match="damping must be a number above 0 and at most 1.*; got"):
+    with pytest.raises(ValueError, match=r"damping must be a number above 0 and at most 1.*; got"):
         method(damping=damping)
 
 
@@ -67,6 +68,4 @@ def test_values(method, options, message):
 def test_a_map_that_changes_the_shape(method):
     problem = FixedPointProblem(lambda z: z[:, :2], torch.zeros(4, 3))
     with pytest.raises(ValueError, match=r"The map's value must have the state's shape \(4, 3\); got shape \(4, 2\)"):
-        from cde_nets.solve import Limits, run
-
         run(problem, method.resolve(problem), Limits())

@@ -30,7 +30,9 @@ METHODS = {
     "flow-euler": FlowToRest("euler", step=1.0),
     "flow-rk4": FlowToRest("rk4", step=0.7),
 }
-BOLD = {name: METHODS[name] for name in ("anderson", "broyden", "broyden-all", "newton", "newton-plain", "newton-krylov")}
+BOLD = {
+    name: METHODS[name] for name in ("anderson", "broyden", "broyden-all", "newton", "newton-plain", "newton-krylov")
+}
 
 
 def every(methods):
@@ -291,7 +293,12 @@ def test_the_loop_unrolled_has_the_implicit_gradient(find, maps, method):
     leaves = W.clone().requires_grad_(), b.clone().requires_grad_()
     w = maps.normal(3, 8, seed=10)
     found = find(
-        lambda z, W, b: torch.tanh(z @ W.T + b), torch.zeros(3, 8, dtype=F64), method, rtol=1e-14, atol=1e-13, args=leaves
+        lambda z, W, b: torch.tanh(z @ W.T + b),
+        torch.zeros(3, 8, dtype=F64),
+        method,
+        rtol=1e-14,
+        atol=1e-13,
+        args=leaves,
     )
     unrolled = torch.autograd.grad((found.value * w).sum(), leaves)
     z = found.value.detach()
@@ -302,7 +309,9 @@ def test_the_loop_unrolled_has_the_implicit_gradient(find, maps, method):
         torch.testing.assert_close(found_gradient, implicit, rtol=0, atol=1e-6)
 
 
-@every({name: METHODS[name] for name in ("picard", "damped", "anderson", "broyden", "newton-krylov", "flow-rk4", "flow")})
+@every(
+    {name: METHODS[name] for name in ("picard", "damped", "anderson", "broyden", "newton-krylov", "flow-rk4", "flow")}
+)
 def test_the_unrolled_gradient_is_that_of_the_steps_taken(find, maps, method):
     """After a few steps: against finite differences of the same few steps."""
     W, b = maps.layer(0.9, dim=4)

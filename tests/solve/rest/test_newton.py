@@ -1,5 +1,7 @@
 """Newton with the whole Jacobian, and the line search that Newton-Krylov shares."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def test_quadratic_convergence(find, maps, method):
     start = rest + torch.tensor([[0.1, -0.1, 0.1]], dtype=F64)
     find(lambda z: torch.tanh(z @ f[0].T + f[1]), start, method, atol=1e-15, max_steps=6, observers=(record,))
     errors = [float((z - rest).norm()) for z in [start, *record.values]]
-    pairs = [(a, b) for a, b in zip(errors[:-1], errors[1:], strict=True) if 1e-7 < a < 1e-1]
+    pairs = [(a, b) for a, b in itertools.pairwise(errors) if 1e-7 < a < 1e-1]
     assert len(pairs) >= 2
     constants = [b / a**2 for a, b in pairs]
     assert max(constants) < 10 * min(constants)
@@ -45,7 +47,7 @@ def test_affine_maps_take_one_step(find, maps, method):
 
 @BOTH
 def test_a_singular_row_breaks_down_alone(find, method):
-    """f(z) = z + 1 in the first row: J - I = 0. The second: J - I has a null vector the residual is not orthogonal to."""
+    """f(z) = z + 1 in the first row: J - I = 0. The second: J - I has rank 1, and the residual is not in its range."""
     A = torch.stack([torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), 0.5 * torch.eye(2)]).to(F64)
     b = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]], dtype=F64)
     found = find(lambda z: (A @ z[:, :, None])[:, :, 0] + b, torch.zeros(3, 2, dtype=F64), method)

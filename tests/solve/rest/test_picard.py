@@ -39,7 +39,7 @@ def test_damped_iterates(find, maps, damping):
         torch.testing.assert_close(value, z, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("damping", [0.5, 0.01, 1e-4])
+@pytest.mark.parametrize("damping", [0.5, 0.1, 0.01])
 def test_damping_does_not_stop_early(damping):
     """A test of the damped step would pass damping times too soon."""
     problem = FixedPointProblem(lambda z: 0.5 * z, torch.ones(2, 3, dtype=F64)).counted()
