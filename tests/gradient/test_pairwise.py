@@ -7,10 +7,12 @@ a covering array: every pair of values that may be combined is in at least one o
 import contextlib
 import functools
 import itertools
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, fields
 
+import jaxtyping
 import pytest
 import torch
 
@@ -39,7 +41,7 @@ FIXED = ("euler", "midpoint", "heun", "heun3", "rk4", "rk38", "bosh3", "dopri5",
 PAIRS = ("heun", "bosh3", "dopri5", "tsit5")
 REVERSIBLE = ("euler", "midpoint", "rk4")
 # The stated accuracy of each adaptive method here, so that none takes more than a few dozen steps.
-TOLERANCES = {"heun": 1e-3, "bosh3": 1e-5, "dopri5": 1e-8, "tsit5": 1e-8}
+TOLERANCES = {"heun": 1e-3, "bosh3": 1e-4, "dopri5": 1e-6, "tsit5": 1e-6}
 
 OPTIONS = {
     "method": (
@@ -110,7 +112,7 @@ def every_pair():
 
 
 @functools.cache
-def covering(seed=0, tries=12):
+def covering(seed=0, tries=6):
     """Settings in which every pair meets: greedily, each the best of a few random ones that have a missing pair."""
     rng, missing, found = random.Random(seed), every_pair(), []
     while missing:
@@ -145,7 +147,25 @@ SINGLE = tuple(s for s in SETTINGS if s.dtype == "float32")
 
 def modes(setting):
     """The gradients that a setting is tested with: reversible steps are reconstructed, whatever is to be kept."""
-    return ("Discrete", "Autograd") if setting.reversible else tuple(GRADIENTS)
+    if setting.reversible:
+        return ("Discrete", "Autograd")
+    if setting.adaptive or setting.dtype == "float32":
+        return ("Discrete", f"Checkpointed({(None, 2)[place(setting) % 2]})", "Autograd")
+    return tuple(GRADIENTS)
+
+
+def place(setting):
+    """Its number among the settings of the same method and dtype."""
+    alike = [s for s in SETTINGS if (s.method, s.dtype) == (setting.method, setting.dtype)]
+    return alike.index(setting)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Without the shape checker, which takes most of the time where solves are many and small."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def normal(*shape, seed, scale=1.0):
@@ -211,10 +231,7 @@ class Problem:
             network = Network(1, count, 30, F32).to(dtype)
             return (lambda: CallableControl(network, count).to(dtype)), list(network.parameters())
         classes = {"constant": PiecewiseConstantControl, "linear": PiecewiseLinearControl, "hermite": HermiteControl}
-        if kind in classes:
-            made = classes[kind](2, count)
-        else:
-            made = SpectralControl(3, count, basis=kind)
+        made = classes[kind](2, count) if kind in classes else SpectralControl(3, count, basis=kind)
         for k, leaf in enumerate(made.parameters()):
             leaf.data = normal(*leaf.shape, seed=12 + k, scale=0.4).to(F32)
         made = made.to(dtype)
@@ -284,21 +301,21 @@ def close(mine, theirs, bound):
         assert float((one.double() - two.double()).norm()) <= bound * size
 
 
-def differ(run, inputs, bound, *, step=1e-2):
-    """Central differences of fourth order in a random direction against the gradient."""
-    directions = [normal(*t.shape, seed=50 + k).to(t.dtype) for k, t in enumerate(inputs)]
+def differ(problem, gradients, bound, step=1e-2):
+    """The gradient against central differences in a random direction, all inputs at once."""
+    directions = [normal(*t.shape, seed=50 + k) for k, t in enumerate(problem.inputs)]
     total = 0.0
-    for weight, k in ((8.0, 1), (-8.0, -1), (-1.0, 2), (1.0, -2)):
-        with torch.no_grad():
-            for t, d in zip(inputs, directions, strict=True):
+    with torch.no_grad():
+        for k in (1, -2):
+            for t, d in zip(problem.inputs, directions, strict=True):
                 t.add_(d, alpha=k * step)
-            total += weight * float(run())
-            for t, d in zip(inputs, directions, strict=True):
-                t.sub_(d, alpha=k * step)
-    found = torch.autograd.grad(run(), inputs)
-    slope = float(sum((d * g).sum() for d, g in zip(directions, found, strict=True)))
-    size = sum(float(g.norm() * d.norm()) for d, g in zip(directions, found, strict=True))
-    assert abs(total / (12 * step) - slope) <= bound * size
+            value = problem.solve(Discrete()).value
+            total += math.copysign(1, k) * float((value * problem.weights(value)).sum())
+        for t, d in zip(problem.inputs, directions, strict=True):
+            t.add_(d, alpha=step)
+    slope = float(sum((d * g).sum() for d, g in zip(directions, gradients, strict=True)))
+    size = sum(float(g.norm() * d.norm()) for d, g in zip(directions, gradients, strict=True))
+    assert abs(total / (2 * step) - slope) <= bound * size
 
 
 def test_every_pair_of_options_meets():
@@ -311,15 +328,12 @@ def test_every_pair_of_options_meets():
 
 @pytest.mark.parametrize("setting", [s for s in DOUBLE if not s.adaptive], ids=str)
 def test_finite_differences_confirm_every_mode_on_a_fixed_grid(setting):
-    problem = Problem(setting)
-    exact = problem.gradients(Discrete())
-    for name in modes(setting):
-        assert torch.autograd.gradcheck(
-            lambda *_: problem.solve(GRADIENTS[name]).value,  # noqa: B023
-            problem.inputs,
-            fast_mode=True,
-            check_undefined_grad=name == "Discrete",
-        )
+    problem, names = Problem(setting), modes(setting)
+    # The modes take turns, so that each is checked with every method; all are compared with each other.
+    turn = GRADIENTS[names[place(setting) % len(names)]]
+    assert torch.autograd.gradcheck(lambda *_: problem.solve(turn).value, problem.inputs, fast_mode=True)
+    exact = problem.gradients(turn)
+    for name in names:
         close(problem.gradients(GRADIENTS[name]), exact, 1e-12)
 
 
@@ -328,37 +342,26 @@ def test_adaptive_steps_have_the_gradient_of_the_mesh_they_chose(setting):
     problem = Problem(setting)
     meshes = problem.meshes()
     assert min(map(len, meshes)) > 2
-    exact = problem.gradients(Autograd())
-    for name in modes(setting):
+    exact = problem.gradients(Discrete())
+    for name in modes(setting)[1:]:
         close(problem.gradients(GRADIENTS[name]), exact, 1e-12)
     value = problem.on_meshes(Autograd(), meshes)
     torch.testing.assert_close(problem.solve(None).value, value, rtol=1e-11, atol=1e-12)
     close(torch.autograd.grad((value * problem.weights(value)).sum(), problem.inputs), exact, 1e-10)
-
-    def held():
-        value = problem.on_meshes(Discrete(), meshes)
-        return (value * problem.weights(value)).sum()
-
-    differ(held, problem.inputs, 1e-8, step=3e-3)
-
-    def free():
-        value = problem.solve(Discrete()).value
-        return (value * problem.weights(value)).sum()
-
     # The mesh moves with the input here: by as much as the tolerance allows, over the step of the difference.
-    differ(free, problem.inputs, 1e-6 + 30 * problem.tolerance.rtol, step=1e-2)
+    differ(problem, exact, 1e-3 + 30 * problem.tolerance.rtol)
 
 
 @pytest.mark.parametrize("setting", SINGLE, ids=str)
 def test_single_precision_follows_double(setting):
     narrow, wide = Problem(setting, F32), Problem(setting, F64)
     if setting.adaptive:
-        meshes = narrow.meshes()
-        value = wide.on_meshes(Discrete(), meshes)
+        value = wide.on_meshes(Autograd(), narrow.meshes())
         exact = torch.autograd.grad((value * wide.weights(value)).sum(), wide.inputs)
     else:
-        exact = wide.gradients(Discrete())
-    for name in modes(setting):
+        exact = wide.gradients(Autograd())
+    names = modes(setting)
+    for name in names:
         found = narrow.gradients(GRADIENTS[name])
         assert all(g.dtype == F32 for g in found)
         close(found, exact, 1e-4)
@@ -418,7 +421,7 @@ def test_table_of_method_by_gradient():
     lines = [f"{'':22}" + "".join(f"{name:>20}" for name in columns)]
     for method in OPTIONS["method"]:
         lines.append(f"{method:22}" + "".join(f"{counts[method, name] or '-':>20}" for name in columns))
-    print("\n".join(["", *lines, f"{len(SETTINGS)} settings, {sum(counts.values())} gradients"]))  # noqa: T201
+    print("\n".join(["", *lines, f"{len(SETTINGS)} settings, {sum(counts.values())} gradients"]))
     for method in OPTIONS["method"]:
         for name in columns:
             kept = method.startswith("reversible") and name.startswith("Checkpointed")

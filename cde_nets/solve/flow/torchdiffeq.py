@@ -75,6 +75,10 @@ def leaves_torch(name: str) -> bool:
     return name == "scipy_solver"
 
 
+# Where the library's own defaults are no good.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"explicit_adams": {"max_order": 4}}
+
+
 @options
 class TorchDiffEq(Method):
     """A method of torchdiffeq by its name, on a flow of this package.
@@ -90,7 +94,8 @@ class TorchDiffEq(Method):
     Args:
         name: as torchdiffeq knows it: "dopri8", "implicit_adams", "scipy_solver", ..
         options: handed on to it: {"step_size": 0.1}, {"solver": "Radau"}, .. Its norm is given the state as the field
-            sees it.
+            sees it. "explicit_adams" takes order 4 where max_order is not given: at the library's own 12 it is unstable
+            at steps that others find small.
 
     Raises:
         ValueError: a name or an option that the library does not know; the message gives the nearest.
@@ -129,7 +134,8 @@ class TorchDiffEq(Method):
         if unfit is not None:
             raise ValueError(f"TorchDiffEq takes steps of its own and cannot {unfit}; take RungeKutta.")
         mesh = (problem.t0, *problem.breakpoints, problem.t1)
-        return LibrarySteps(self.name, dict(self.options), Counted(problem.dynamics), mesh, tuple(save_at))
+        options = {**_DEFAULTS.get(self.name, {}), **self.options}
+        return LibrarySteps(self.name, options, Counted(problem.dynamics), mesh, tuple(save_at))
 
 
 class Passed(NamedTuple):

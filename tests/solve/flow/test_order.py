@@ -91,7 +91,7 @@ def test_mistyped_nodes_show_in_the_order(monkeypatch, name, errors):
     for j in range(1, len(nodes)):
         nodes[j] += 0.02 * (-1) ** j
     monkeypatch.setitem(TABLEAUS, name, replace(true, c=tuple(nodes)))
-    assert slope(errors(steps_of(name), true.order)) < true.order - 0.9
+    assert slope(errors(steps_of(name), true.order)) < true.order - 0.5
 
 
 def drive(kind):
@@ -195,9 +195,9 @@ def test_between_step_ends_dense_output_has_the_order_it_claims_or_the_next(meth
 def test_within_one_step_from_the_exact_solution_dense_output_gains_an_order(method, theta):
     errors = []
     for h in (0.2, 0.1, 0.05, 0.025):
-        problem = InitialValueProblem(riccati, riccati_at(0.3), 0.3, 0.3 + h)
+        problem = InitialValueProblem(spiral, spiralled(1.2), 1.2, 1.2 + h)
         dense = solve(problem, RungeKutta(method.name, steps=1), save_at=SaveAt(dense=True)).dense
-        errors.append(rms(dense(0.3 + theta * h) - riccati_at(0.3 + theta * h)))
+        errors.append(rms(dense(1.2 + theta * h) - spiralled(1.2 + theta * h)))
     assert errors[-1] > 1e-14
     assert slope(errors) > method.dense_order + 1 - 0.2
 

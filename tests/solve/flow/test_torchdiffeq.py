@@ -1,5 +1,7 @@
 """torchdiffeq's methods on this package's flows."""
 
+import math
+
 import pytest
 import torch
 import torchdiffeq
@@ -350,3 +352,21 @@ def test_forward_mode_carries_tangents_through_fixed_steps():
         tangent = torch.autograd.forward_ad.unpack_dual(flow(dual)).tangent
     eps = 1e-6
     torch.testing.assert_close(tangent, (flow(x0 + eps) - flow(x0 - eps)) / (2 * eps), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:Functional iteration")
+@pytest.mark.parametrize("name", ["explicit_adams", "implicit_adams"])
+def test_a_multistep_default_whose_error_grows_as_steps_shrink_is_not_ours(name):
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    angle = torch.tensor(4 + math.sin(4), dtype=torch.float64)
+    want = torch.stack([angle.cos(), -angle.sin()])[None]
+
+    def field(t, x):
+        return torch.stack([x[:, 1], -x[:, 0]], 1) * (1 + torch.cos(t))
+
+    problem = InitialValueProblem(field, x, 0.0, 4.0)
+    ends = [solve(problem, TorchDiffEq(name, {"step_size": h})).value for h in (0.1, 0.05, 0.025, 0.0125)]
+    errors = [float((end - want).abs().max()) for end in ends]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] < 0.01
+    assert errors[-1] < 2e-5
