@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -10,9 +11,10 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.delegated import solve_delegated
 from cde_nets.gradient.flows import finish, own_steps, run_flow, save_times
 from cde_nets.options import options
+from cde_nets.solve.flow.adaptive import Adapted, AdaptiveRungeKutta
 from cde_nets.solve.flow.torchdiffeq import LibrarySteps
 from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.method import Method
+from cde_nets.solve.method import Iterate, Method
 from cde_nets.solve.solution import Solution
 
 
@@ -41,13 +43,33 @@ class Autograd(Gradient):
 class ForwardMode(Gradient):
     """Tangents are carried along (torch.func.jvp, torch.autograd.forward_ad); nothing is recorded for a way back.
 
-    The derivative of the same steps, in memory that does not grow with their number: the choice for few inputs and
-    many outputs.
+    The derivative of the same steps (of adaptive ones: of the accepted mesh, held fixed), in memory that does not grow
+    with their number: the choice for few inputs and many outputs.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("flow",)
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
+        saves, at_start = save_times(problem, settings.save_at.times)
+        scheme = method.resolve(problem, saves)
         with torch.no_grad():
-            return Autograd().solve(problem, method, settings)
+            if isinstance(scheme, LibrarySteps):
+                return solve_delegated(problem, scheme, settings, saves, at_start=at_start)
+            scheme = own_steps(scheme, "ForwardMode")
+            if isinstance(scheme, AdaptiveRungeKutta):
+                scheme = _Held(**{f.name: getattr(scheme, f.name) for f in fields(scheme)})
+            ran = run_flow(problem, scheme, settings, saves, None)
+        return finish(problem, ran, ran.raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held(AdaptiveRungeKutta):
+    """Adaptive steps whose widths carry no tangent: the mesh is held fixed, as in every other gradient."""
+
+    def step(self, problem: InitialValueProblem, state: Iterate) -> Iterate:
+        """As `AdaptiveRungeKutta`; torch.no_grad says nothing to forward mode."""
+        memory: Adapted = state.memory
+        with torch.autograd.forward_ad._set_fwd_grad_enabled(False):
+            held = memory._replace(t=memory.t.clone(), h=memory.h.clone(), previous=memory.previous.clone())
+        return super().step(problem, replace(state, memory=held))

@@ -29,10 +29,11 @@ class Checkpointed(Gradient):
     """As exact as `Discrete`, with fewer states kept: the steps between them are taken once more on the way back.
 
     The gradient is that of `Discrete` to the bit. Unlimited, about 2 sqrt(steps) states are held at any time and every
-    step is taken once more. With a budget at most that many are held; stretches that do not fit are halved again, so
-    that a step may be taken log2(steps) times more, and with a budget of 1 or 2 as often as there are steps before it
-    (recursive bisection; the optimum is Griewank's, "Achieving logarithmic growth of temporal and spatial complexity in
-    reverse automatic differentiation", 1992).
+    step is taken once more. With a budget b at most that many are held: b // 2 between equal stretches and, where a
+    stretch of L steps does not fit into the f = b - b // 2 others, those where it is halved again and again, so that a
+    step may be taken f + L / 2^f times more; with a budget of 1 as often as there are steps after it (recursive
+    bisection; the optimum is Griewank's, "Achieving logarithmic growth of temporal and spatial complexity in reverse
+    automatic differentiation", 1992).
 
     Args:
         budget: how many states may be held at any time, the initial one included; sqrt of the steps where None.
@@ -141,10 +142,11 @@ class Retaking:
 
     def backward(self, places: list[int], states: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """(n, X_n) for n = steps - 1, .., 0, given the states at some places, 0 among them."""
-        end = len(self.plan.taken)
+        # Autograd holds what it has saved until the way back ends, so that all of it counts throughout.
+        end, held = len(self.plan.taken), len(places)
         while places:
             place, state = places.pop(), states.pop()
-            yield from self._stretch(place, state, end, len(states) + 1)
+            yield from self._stretch(place, state, end, held)
             end = place
 
     def _stretch(self, start: int, state: Tensor, end: int, held: int) -> Iterator[tuple[int, Tensor]]:

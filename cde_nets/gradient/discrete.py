@@ -11,7 +11,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
-from cde_nets.gradient.living import filled, gradients_again, stand_in
+from cde_nets.gradient.living import filled, gradients_again
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -161,7 +161,8 @@ class Walk:
             x = torch.where(self._alive, x, x.index_select(0, self._donor[None]))
         inner: list[tuple[float | Tensor, Tensor]] = []
         for output in taken.outputs:
-            q = torch.where(self._alive & output.valid[:, None], self._saved(output), 0.0)
+            valid = self._alive & output.valid[:, None] if plan.uneven else self._alive
+            q = torch.where(valid, self._saved(output), 0.0)
             if isinstance(output.theta, float) and output.theta == 1.0:
                 p = p + q
             else:
@@ -229,8 +230,11 @@ def again(
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradient with a graph of its own: the same steps, taken under autograd."""
-    outputs = _steps(plan, plan.dynamics.on(leaves), stand_in(x0, alive), alive)
-    return gradients_again(outputs, cotangents, (x0, *leaves), alive, needs)
+
+    def run(x: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+        return _steps(plan, plan.dynamics.on(leaves), x, alive)
+
+    return gradients_again(run, x0, leaves, alive, cotangents, needs, replaceable=plan.dynamics.replaceable)
 
 
 def still(step: Step, moves: Tensor) -> Step:
@@ -254,7 +258,8 @@ def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Ten
     saved: dict[int, Tensor] = {}
     hit = torch.zeros_like(x)
     for step in plan.taken:
-        moved = step.moved & alive
+        # On an even mesh living rows take every step; what the record says belongs to a transform that has ended.
+        moved = step.moved & alive if plan.uneven else alive
         taken = step._replace(moved=moved, step=still(step.step, moved[:, None]))
         after, _, slopes = retake(plan, dynamics, taken, x)
         for output in taken.outputs:
@@ -262,7 +267,7 @@ def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Ten
             value = after if isinstance(output.theta, float) and output.theta == 1.0 else value
             places = [output.place] if isinstance(output.place, int) else range(int(output.place.max()) + 1)
             for place in places:
-                here = output.valid if isinstance(output.place, int) else output.valid & (output.place == place)
+                here = moved if isinstance(output.place, int) else moved & output.valid & (output.place == place)
                 saved[place] = torch.where(here[:, None], value, saved.get(place, torch.zeros_like(x)))
         if taken.hit is not None:
             assert plan.theta is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,18 +24,55 @@ def filled(parts: Sequence[Tensor | None], leaves: Sequence[Tensor], needs: Sequ
 
 
 def gradients_again(
-    outputs: Sequence[Tensor],
-    cotangents: Sequence[Tensor],
-    inputs: Sequence[Tensor],
+    run: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]],
+    x0: Tensor,
+    leaves: Sequence[Tensor],
     alive: Tensor,
+    cotangents: Sequence[Tensor],
     needs: Sequence[bool],
+    *,
+    replaceable: bool,
 ) -> list[Tensor | None]:
-    """What living rows' outputs give the inputs that are needed, with a graph; zero where no row lives."""
-    living, some = alive[:, None], alive.any()
-    wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
-    pairs = [(y, torch.where(living, q, 0.0)) for y, q in zip(outputs, cotangents, strict=True) if y.requires_grad]
-    found = iter(
-        torch.autograd.grad([y for y, _ in pairs], wanted, [q for _, q in pairs], create_graph=True, allow_unused=True)
-    )
-    parts = [next(found) if need else None for need in needs]
-    return [part if part is None else torch.where(some, part, 0.0) for part in parts]
+    """What living rows' outputs give the initial state and the leaves that need it, with a graph of its own.
+
+    Args:
+        run: the outputs from the initial state, where failed rows stand in for, and the leaves.
+        x0: the initial state, shape (rows, numbers).
+        leaves: of the dynamics.
+        alive: the rows that did not fail, shape (rows,).
+        cotangents: of the outputs.
+        needs: whether x0 and each of the leaves want a gradient.
+        replaceable: whether run depends on the leaves that it is given, or on the very ones it knows.
+
+    Raises:
+        RuntimeError: leaves that only torch.func knows of, and that cannot be replaced.
+    """
+    inputs, some = (x0, *leaves), alive.any()
+    wanted = [k for k, need in enumerate(needs) if need]
+    pulled = tuple(torch.where(alive[:, None], q, 0.0) for q in cotangents)
+    if replaceable:
+
+        def outputs(*values: Tensor) -> tuple[Tensor, ...]:
+            given = list(inputs)
+            for k, value in zip(wanted, values, strict=True):
+                given[k] = value
+            return tuple(run(stand_in(given[0], alive), given[1:]))
+
+        # Not torch.autograd.grad: under torch.func these tensors may belong to a transform that has ended.
+        found = torch.func.vjp(outputs, *(inputs[k] for k in wanted))[1](pulled)
+    else:
+        if not all(inputs[k].requires_grad for k in wanted):
+            raise RuntimeError(
+                "torch.func cannot transform the adaptive steps of a control's flow with this gradient: give the "
+                "method steps=.., or take gradient=Autograd()."
+            )
+        pairs = [(y, q) for y, q in zip(run(stand_in(x0, alive), leaves), pulled, strict=True) if y.requires_grad]
+        found = torch.autograd.grad(
+            [y for y, _ in pairs],
+            [inputs[k] for k in wanted],
+            [q for _, q in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    parts = dict(zip(wanted, found, strict=True))
+    return [None if parts.get(k) is None else torch.where(some, parts[k], 0.0) for k in range(len(inputs))]

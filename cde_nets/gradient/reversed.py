@@ -42,10 +42,9 @@ class _Reversed(torch.autograd.Function):
         plan: Plan = ctx.plan
         x0, *leaves, alive, pair = ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
-        dynamics = plan.dynamics.on(leaves)
         if torch.is_grad_enabled():
-            return None, *_again(plan, dynamics, x0, leaves, alive, (p, q), needs), None, None, None, None
-        start, parts = _walk(plan, dynamics, alive, pair, p, q)
+            return None, *_again(plan, x0, leaves, alive, (p, q), needs), None, None, None, None
+        start, parts = _walk(plan, plan.dynamics.on(leaves), alive, pair, p, q)
         kept = filled(parts, leaves, needs[1:])
         return None, start if needs[0] else None, *kept, None, None, None, None
 
@@ -78,7 +77,6 @@ def _walk(
 
 def _again(
     plan: Plan,
-    dynamics: Dynamics,
     x0: Tensor,
     leaves: Sequence[Tensor],
     alive: Tensor,
@@ -86,16 +84,23 @@ def _again(
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """With a graph of its own: the same steps, taken under autograd."""
-    y = z = stand_in(x0, alive)
+
+    def run(x: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return _steps(plan, plan.dynamics.on(leaves), x, alive)
+
+    return gradients_again(run, x0, leaves, alive, cotangents, needs, replaceable=plan.dynamics.replaceable)
+
+
+def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """The recorded steps once more: end and saved states."""
+    y, z, living = x, x, alive[:, None]
     saved: dict[int, Tensor] = {}
     for taken in plan.taken:
         there, back = halves(taken.step.n, float(taken.step.h), plan.tableau)
-        moved = (taken.moved & alive)[:, None]
         after = plan.mixing * y + (1 - plan.mixing) * z + increment(dynamics, plan.tableau, z, there)
         other = z - increment(dynamics, plan.tableau, after, back)
-        y, z = torch.where(moved, after, y), torch.where(moved, other, z)
+        y, z = torch.where(living, after, y), torch.where(living, other, z)
         for output in taken.outputs:
             assert isinstance(output.place, int)
             saved[output.place] = y
-    stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else y.new_zeros(0, *y.shape)
-    return gradients_again((y, stacked), cotangents, (x0, *leaves), alive, needs)
+    return y, torch.stack([saved[k] for k in sorted(saved)]) if saved else y.new_zeros(0, *y.shape)

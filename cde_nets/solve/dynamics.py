@@ -63,9 +63,11 @@ class Dynamics(ABC):
 
     Attributes:
         leaves: the tensors besides the state that velocity depends on and that may want a gradient.
+        replaceable: whether `on` puts other tensors in their place.
     """
 
     leaves: tuple[Tensor, ...]
+    replaceable: bool = True
 
     @abstractmethod
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
@@ -94,6 +96,8 @@ class Dynamics(ABC):
 
 class Controlled(Dynamics):
     """sum_i u_i(t) V_i(x), the control evaluated when it is asked for."""
+
+    replaceable = False
 
     def __init__(self, families: Sequence[Fields], control: Control) -> None:
         self.families, self.control = families, control
@@ -329,6 +333,7 @@ class Sum(Dynamics):
     def __init__(self, parts: Sequence[Dynamics]) -> None:
         self.parts = tuple(parts)
         self.leaves = tuple(leaf for part in self.parts for leaf in part.leaves)
+        self.replaceable = all(part.replaceable for part in self.parts)
 
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """Each part's, added in order."""
@@ -393,7 +398,7 @@ class WithLogDeterminant(Dynamics):
     """
 
     def __init__(self, inner: Dynamics) -> None:
-        self.inner, self.leaves = inner, inner.leaves
+        self.inner, self.leaves, self.replaceable = inner, inner.leaves, inner.replaceable
 
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """Both."""

@@ -41,7 +41,7 @@ FIXED = ("euler", "midpoint", "heun", "heun3", "rk4", "rk38", "bosh3", "dopri5",
 PAIRS = ("heun", "bosh3", "dopri5", "tsit5")
 REVERSIBLE = ("euler", "midpoint", "rk4")
 # The stated accuracy of each adaptive method here, so that none takes more than a few dozen steps.
-TOLERANCES = {"heun": 1e-3, "bosh3": 1e-4, "dopri5": 1e-6, "tsit5": 1e-6}
+TOLERANCES = {"heun": 5e-3, "bosh3": 1e-4, "dopri5": 1e-6, "tsit5": 1e-6}
 
 OPTIONS = {
     "method": (
@@ -149,9 +149,9 @@ def modes(setting):
     """The gradients that a setting is tested with: reversible steps are reconstructed, whatever is to be kept."""
     if setting.reversible:
         return ("Discrete", "Autograd")
-    if setting.adaptive or setting.dtype == "float32":
-        return ("Discrete", f"Checkpointed({(None, 2)[place(setting) % 2]})", "Autograd")
-    return tuple(GRADIENTS)
+    if setting.dtype == "float32":
+        return (tuple(GRADIENTS)[place(setting) % len(GRADIENTS)],)
+    return ("Discrete", f"Checkpointed({(None, 2)[place(setting) % 2]})", "Autograd")
 
 
 def place(setting):
@@ -225,7 +225,7 @@ class Problem:
     def _control(self):
         kind, count, dtype = self.setting.control, self.family.count, self.dtype
         if kind.startswith("data"):
-            self.path, way = self._input(2, 4, count, seed=11, scale=0.4), kind.split()[1]
+            self.path, way = self._input(2, 4, count, seed=11, scale=0.1), kind.split()[1]
             return (lambda: DataControl((0.0, 0.3, 0.5, 1.0), self.path, interpolation=way)), [self.path]
         if kind == "callable":
             network = Network(1, count, 30, F32).to(dtype)
@@ -240,10 +240,10 @@ class Problem:
     @property
     def method(self):
         name = self.setting.method
-        steps = 4 if self.setting.control.startswith("data") else 3
         if self.setting.adaptive:
             return RungeKutta(name.split()[0], per_row=name.endswith("per row"))
-        steps = 4 if self.control().breakpoints and steps == 3 else steps
+        steps = len(self.control().breakpoints) + 1
+        steps = 3 if steps == 1 else steps
         if self.setting.reversible:
             return Reversible(RungeKutta(name.split()[1], steps=steps))
         return RungeKutta(name, steps=steps)
@@ -272,7 +272,9 @@ class Problem:
 
     def gradients(self, gradient, **options):
         """Of a random combination of all that was saved."""
-        value = self.solve(gradient, **options).value
+        return self.pulled(self.solve(gradient, **options).value)
+
+    def pulled(self, value):
         return torch.autograd.grad((value * self.weights(value)).sum(), self.inputs)
 
     @staticmethod
@@ -289,8 +291,8 @@ class Problem:
     def on_meshes(self, gradient, meshes):
         """The same steps on fixed grids: every row on its own mesh."""
         name = self.setting.method.split()[0]
-        values = [self.solve(gradient, method=RungeKutta(name, mesh=mesh)).value for mesh in meshes]
-        return torch.stack([value[..., row, :] for row, value in enumerate(values)], -2)
+        values = {mesh: self.solve(gradient, method=RungeKutta(name, mesh=mesh)).value for mesh in set(meshes)}
+        return torch.stack([values[mesh][..., row, :] for row, mesh in enumerate(meshes)], -2)
 
 
 def close(mine, theirs, bound):
@@ -331,7 +333,12 @@ def test_finite_differences_confirm_every_mode_on_a_fixed_grid(setting):
     problem, names = Problem(setting), modes(setting)
     # The modes take turns, so that each is checked with every method; all are compared with each other.
     turn = GRADIENTS[names[place(setting) % len(names)]]
-    assert torch.autograd.gradcheck(lambda *_: problem.solve(turn).value, problem.inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda *_: problem.solve(turn).value,
+        problem.inputs,
+        fast_mode=True,
+        check_undefined_grad=place(setting) == 0,
+    )
     exact = problem.gradients(turn)
     for name in names:
         close(problem.gradients(GRADIENTS[name]), exact, 1e-12)
@@ -342,12 +349,13 @@ def test_adaptive_steps_have_the_gradient_of_the_mesh_they_chose(setting):
     problem = Problem(setting)
     meshes = problem.meshes()
     assert min(map(len, meshes)) > 2
-    exact = problem.gradients(Discrete())
+    value = problem.solve(Discrete()).value
+    exact = problem.pulled(value)
     for name in modes(setting)[1:]:
         close(problem.gradients(GRADIENTS[name]), exact, 1e-12)
-    value = problem.on_meshes(Autograd(), meshes)
-    torch.testing.assert_close(problem.solve(None).value, value, rtol=1e-11, atol=1e-12)
-    close(torch.autograd.grad((value * problem.weights(value)).sum(), problem.inputs), exact, 1e-10)
+    held = problem.on_meshes(Autograd(), meshes)
+    torch.testing.assert_close(value, held, rtol=1e-11, atol=1e-12)
+    close(problem.pulled(held), exact, 1e-10)
     # The mesh moves with the input here: by as much as the tolerance allows, over the step of the difference.
     differ(problem, exact, 1e-3 + 30 * problem.tolerance.rtol)
 
@@ -355,20 +363,16 @@ def test_adaptive_steps_have_the_gradient_of_the_mesh_they_chose(setting):
 @pytest.mark.parametrize("setting", SINGLE, ids=str)
 def test_single_precision_follows_double(setting):
     narrow, wide = Problem(setting, F32), Problem(setting, F64)
-    if setting.adaptive:
-        value = wide.on_meshes(Autograd(), narrow.meshes())
-        exact = torch.autograd.grad((value * wide.weights(value)).sum(), wide.inputs)
-    else:
-        exact = wide.gradients(Autograd())
-    names = modes(setting)
-    for name in names:
+    held = wide.on_meshes(Autograd(), narrow.meshes()) if setting.adaptive else wide.solve(Autograd()).value
+    exact = wide.pulled(held)
+    for name in modes(setting):
         found = narrow.gradients(GRADIENTS[name])
         assert all(g.dtype == F32 for g in found)
         close(found, exact, 1e-4)
 
 
-# Two of each method.
-PUSHED = tuple(s for k, s in enumerate(DOUBLE) if [t.method for t in DOUBLE[:k]].count(s.method) < 2)
+# One of each method.
+PUSHED = tuple(s for s in DOUBLE if place(s) == 0)
 
 
 @pytest.mark.parametrize("setting", PUSHED, ids=str)

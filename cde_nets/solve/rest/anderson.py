@@ -43,10 +43,10 @@ class Anderson(Method, Iteration):
         gamma = argmin |r - Y gamma|,   z <- z + damping r - (S + damping Y) gamma.
 
     In one dimension it is the secant method, and on an affine map, with enough history, as good as GMRES. The first
-    step is Picard's. Least squares by QR, row by row, the newest differences first; each
-    column is scaled to norm 1 and the ridge is relative to that, so that neither the problem's units nor the residual's
-    decay change what it does. From the first difference on that repeats the newer ones to within 2 sqrt(ridge), the
-    older ones are dropped (their section 4).
+    step is Picard's. Least squares by QR, row by row, the newest differences first; each column is scaled to norm 1 and
+    the ridge is relative to that, so that neither the problem's units nor the residual's decay change what it does.
+    From the first difference on that repeats the newer ones to within 2 sqrt(ridge), the older ones are dropped (their
+    section 4).
 
     A row whose mixture is not finite takes the damped Picard step instead, for that step. Every step is one evaluation
     of f. Unrolled, the weights gamma are differentiated as all the rest.
@@ -89,26 +89,25 @@ class Anderson(Method, Iteration):
         plain = z.add(r, alpha=self.damping)
         value = plain
         if past.steps:
-            changes = torch.stack(past.changes, 2)
+            changes = torch.stack(past.changes, 1)
             gamma = self._weights(changes, r)
-            mixed = plain - ((torch.stack(past.steps, 2) + self.damping * changes) @ gamma[:, :, None])[:, :, 0]
+            mixed = plain - (gamma @ torch.stack(past.steps, 1) + self.damping * (gamma @ changes))[:, 0]
             value = torch.where(finite_rows(mixed)[:, None], mixed, plain)
         return arrive(problem, state, as_state(value, memory.at), past._replace(value=z, residual=r))
 
     def _weights(self, changes: Tensor, residual: Tensor) -> Tensor:
-        """Gamma, shape (rows, columns), of changes with shape (rows, numbers, columns)."""
-        rows, _, columns = changes.shape
-        lengths = torch.linalg.vector_norm(changes, dim=1)
-        # Rows that stand still have differences of 0: their columns stay so, and get no weight.
+        """Gamma, shape (rows, 1, differences), of changes with shape (rows, differences, numbers)."""
+        rows, count, numbers = changes.shape
+        lengths = torch.linalg.vector_norm(changes, dim=2)
+        # Rows that stand still have differences of 0: they stay so, and get no weight.
         lengths = torch.where(lengths > 0, lengths, 1.0)
-        ridge = torch.eye(columns, dtype=changes.dtype, device=changes.device) * self.ridge**0.5
-        q, r = torch.linalg.qr(torch.cat([changes / lengths[:, None], ridge.expand(rows, -1, -1)], 1))
+        unit = torch.eye(count, dtype=changes.dtype, device=changes.device)
+        ridge = (unit * self.ridge**0.5).expand(rows, -1, -1)
+        q, r = torch.linalg.qr(torch.cat([changes / lengths[:, :, None], ridge], 2).mT)
         # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them.
         added = r.diagonal(dim1=1, dim2=2).abs() > DROP * self.ridge**0.5
         used = added.to(torch.int64).cumprod(1).bool()
-        unit = torch.eye(columns, dtype=r.dtype, device=r.device)
         r = torch.where(used[:, :, None] & used[:, None], r, unit)
-        target = q[:, : changes.shape[1]].mT @ residual[:, :, None]
-        target = torch.where(used[:, :, None], target, 0.0)
-        gamma: Tensor = torch.linalg.solve_triangular(r, target, upper=True)[:, :, 0] / lengths
+        target = torch.where(used[:, None], residual[:, None] @ q[:, :numbers], 0.0)
+        gamma: Tensor = torch.linalg.solve_triangular(r, target.mT, upper=True).mT / lengths[:, None]
         return gamma

@@ -23,16 +23,18 @@ class Pairs(NamedTuple):
     """What has been learnt of the Jacobian, the oldest first, each pair divided by the length of its step.
 
     Attributes:
-        steps: s, shape (rows, pairs, numbers), in real numbers; 0 where a row learnt nothing.
-        changes: y, what s changed the residual by, likewise.
+        steps: s, shape (rows, pairs, numbers), in real numbers.
+        sums: s + y, where y is what s changed the residual by, likewise.
         inner: K_ij = s_i . y_j, and s_i . s_j more where i > j; shape (rows, pairs, pairs).
+        used: which pairs a row has learnt and not forgotten, shape (rows, pairs); the others are unit rows of K.
         part: which part of the direction is tried next, shape (rows,).
         poor: rows whose last trial, or its residual, was not finite, shape (rows,).
     """
 
     steps: Tensor
-    changes: Tensor
+    sums: Tensor
     inner: Tensor
+    used: Tensor
     part: Tensor
     poor: Tensor
 
@@ -83,7 +85,8 @@ class Broyden(Method, Iteration):
         x = as_real(z)
         none = x.new_zeros(x.shape[0], 0, x.shape[1])
         part = torch.full_like(x[:, 0] if x.shape[1] else x.sum(1), float(self.damping))
-        return Pairs(none, none, x.new_zeros(x.shape[0], 0, 0), part, torch.zeros_like(part, dtype=torch.bool))
+        inner, false = x.new_zeros(x.shape[0], 0, 0), torch.zeros_like(part, dtype=torch.bool)
+        return Pairs(none, none, inner, false[:, None][:, :0], part, false)
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """One direction and one trial, from which B learns."""
@@ -115,27 +118,26 @@ class Broyden(Method, Iteration):
         over = torch.where(where, length, 1.0)[:, None]
         s = torch.where(where[:, None], s, 0.0) / over
         y = torch.where(where[:, None], y, 0.0) / over
-        kept = pairs.steps.shape[1]
-        first = 0 if self.history is None else max(0, kept + 1 - self.history)
-        steps, changes, inner = pairs.steps[:, first:], pairs.changes[:, first:], pairs.inner[:, first:, first:]
-        row = (steps + changes) @ s[:, :, None]
-        column = steps @ y[:, :, None]
-        # A pair that was not learnt stands for nothing: 1 on the diagonal keeps K regular.
+        first = 0 if self.history is None else max(0, pairs.steps.shape[1] + 1 - self.history)
+        steps, sums, inner = pairs.steps[:, first:], pairs.sums[:, first:], pairs.inner[:, first:, first:]
+        used = pairs.used[:, first:]
+        row = torch.where(used[:, None], s[:, None] @ sums.mT, 0.0)
+        column = torch.where(used[:, None], y[:, None] @ steps.mT, 0.0).mT
         corner = torch.where(where, (s * y).sum(1), 1.0)[:, None, None]
-        inner = torch.cat([torch.cat([inner, column], 2), torch.cat([row.mT, corner], 2)], 1)
-        steps, changes = torch.cat([steps, s[:, None]], 1), torch.cat([changes, y[:, None]], 1)
-        return pairs._replace(steps=steps, changes=changes, inner=inner)
+        return pairs._replace(
+            steps=torch.cat([steps, s[:, None]], 1),
+            sums=torch.cat([sums, (s + y)[:, None]], 1),
+            inner=torch.cat([torch.cat([inner, column], 2), torch.cat([row, corner], 2)], 1),
+            used=torch.cat([used, where[:, None]], 1),
+        )
 
 
 def _direction(pairs: Pairs, r: Tensor) -> tuple[Tensor, Pairs]:
     """-B^-1 r, and the pairs without those of rows that had to forget them."""
-    weights, _ = torch.linalg.solve_ex(pairs.inner, pairs.steps @ r[:, :, None])
-    direction = r - ((pairs.steps + pairs.changes).mT @ weights)[:, :, 0]
+    target = torch.where(pairs.used[:, None], r[:, None] @ pairs.steps.mT, 0.0)
+    weights, _ = torch.linalg.solve_ex(pairs.inner, target.mT)
+    direction = r - (weights.mT @ pairs.sums)[:, 0]
     sound = finite_rows(direction)[:, None]
     unit = torch.eye(pairs.inner.shape[1], dtype=r.dtype, device=r.device)
-    pairs = pairs._replace(
-        steps=torch.where(sound[:, None], pairs.steps, 0.0),
-        changes=torch.where(sound[:, None], pairs.changes, 0.0),
-        inner=torch.where(sound[:, None], pairs.inner, unit),
-    )
-    return torch.where(sound, direction, r), pairs
+    inner = torch.where(sound[:, None], pairs.inner, unit)
+    return torch.where(sound, direction, r), pairs._replace(inner=inner, used=pairs.used & sound)

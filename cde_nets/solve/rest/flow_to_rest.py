@@ -186,7 +186,12 @@ class AdaptiveFlowToRest(Iteration):
 
 
 def _slopes(problem: FixedPointProblem, table: Tableau, state: Iterate, h: Any) -> list[Tensor]:
-    slopes = [state.memory.residual]
+    memory: Evaluated = state.memory
+    slopes = [memory.residual]
     for row in table.a[1:]:
-        slopes.append(problem.residual(along(state.memory.at, h, row, slopes)))
+        at = along(memory.at, h, row, slopes)
+        # As in `arrive`, no function is asked about states that are not finite; NaN says that there is no such slope.
+        whole = finite_rows(at)[:, None]
+        slope = problem.residual(torch.where(whole & state.running[:, None], at, memory.at))
+        slopes.append(torch.where(whole, slope, torch.nan))
     return slopes

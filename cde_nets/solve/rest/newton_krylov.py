@@ -106,24 +106,22 @@ def gmres(apply: Callable[[Tensor], Tensor], b: Tensor, count: int, enough: Tens
     for j in range(count):
         w = apply(basis[j])
         whole, known = norms(w), torch.stack(basis, 1)
-        first = known @ w[:, :, None]
-        w = w - (known.mT @ first)[:, :, 0]
-        second = known @ w[:, :, None]
-        w = w - (known.mT @ second)[:, :, 0]
+        first = w[:, None] @ known.mT
+        w = w - (first @ known)[:, 0]
+        second = w[:, None] @ known.mT
+        w = w - (second @ known)[:, 0]
         # What remains of a product that lies in the space is rounding.
         length = norms(w)
         length = torch.where(length > 10 * torch.finfo(w.dtype).eps * whole, length, 0.0)
         basis.append(_over(w, length))
-        columns.append(
-            torch.cat([(first + second)[:, :, 0], length[:, None], w.new_zeros(w.shape[0], count - 1 - j)], 1)
-        )
+        columns.append(torch.cat([(first + second)[:, 0], length[:, None], w.new_zeros(w.shape[0], count - 1 - j)], 1))
     matrix = torch.stack(columns, 2)
     used, left = _needed(matrix.detach(), enough)
     # A column that is not used becomes a unit column of its own, and so gets the weight 0.
     unused = torch.diag_embed((~used).to(b.dtype))
     q, r = torch.linalg.qr(torch.cat([torch.where(used[:, None], matrix, 0.0), unused], 1))
     weights = torch.linalg.solve_triangular(r, q[:, :1].mT * size[:, None, None], upper=True)
-    return (torch.stack(basis[:-1], 2) @ weights)[:, :, 0], left
+    return (weights.mT @ torch.stack(basis[:-1], 1))[:, 0], left
 
 
 def _needed(matrix: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
