@@ -55,34 +55,34 @@ if TYPE_CHECKING:
     from cde_nets.nn import Readout as Readout
     from cde_nets.nn import Stage as Stage
     from cde_nets.nn import image_network as image_network
-    from cde_nets.solve import CG as CG
-    from cde_nets.solve import GMRES as GMRES
-    from cde_nets.solve import RBP as RBP
-    from cde_nets.solve import Anderson as Anderson
-    from cde_nets.solve import BiCGStab as BiCGStab
-    from cde_nets.solve import Broyden as Broyden
-    from cde_nets.solve import Dense as Dense
-    from cde_nets.solve import Event as Event
-    from cde_nets.solve import FixedPointProblem as FixedPointProblem
-    from cde_nets.solve import FlowToRest as FlowToRest
-    from cde_nets.solve import InitialValueProblem as InitialValueProblem
-    from cde_nets.solve import LinearProblem as LinearProblem
-    from cde_nets.solve import Method as Method
-    from cde_nets.solve import Neumann as Neumann
-    from cde_nets.solve import Newton as Newton
-    from cde_nets.solve import NewtonKrylov as NewtonKrylov
-    from cde_nets.solve import OneStep as OneStep
-    from cde_nets.solve import Picard as Picard
-    from cde_nets.solve import PIController as PIController
-    from cde_nets.solve import Reversible as Reversible
-    from cde_nets.solve import RungeKutta as RungeKutta
-    from cde_nets.solve import SaveAt as SaveAt
-    from cde_nets.solve import Scheme as Scheme
-    from cde_nets.solve import Solution as Solution
-    from cde_nets.solve import Statistics as Statistics
-    from cde_nets.solve import Status as Status
-    from cde_nets.solve import Tolerance as Tolerance
-    from cde_nets.solve import TorchDiffEq as TorchDiffEq
+    from cde_nets.solver import CG as CG
+    from cde_nets.solver import GMRES as GMRES
+    from cde_nets.solver import RBP as RBP
+    from cde_nets.solver import Anderson as Anderson
+    from cde_nets.solver import BiCGStab as BiCGStab
+    from cde_nets.solver import Broyden as Broyden
+    from cde_nets.solver import Dense as Dense
+    from cde_nets.solver import Event as Event
+    from cde_nets.solver import FixedPointProblem as FixedPointProblem
+    from cde_nets.solver import FlowToRest as FlowToRest
+    from cde_nets.solver import InitialValueProblem as InitialValueProblem
+    from cde_nets.solver import LinearProblem as LinearProblem
+    from cde_nets.solver import Method as Method
+    from cde_nets.solver import Neumann as Neumann
+    from cde_nets.solver import Newton as Newton
+    from cde_nets.solver import NewtonKrylov as NewtonKrylov
+    from cde_nets.solver import OneStep as OneStep
+    from cde_nets.solver import Picard as Picard
+    from cde_nets.solver import PIController as PIController
+    from cde_nets.solver import Reversible as Reversible
+    from cde_nets.solver import RungeKutta as RungeKutta
+    from cde_nets.solver import SaveAt as SaveAt
+    from cde_nets.solver import Scheme as Scheme
+    from cde_nets.solver import Solution as Solution
+    from cde_nets.solver import Statistics as Statistics
+    from cde_nets.solver import Status as Status
+    from cde_nets.solver import Tolerance as Tolerance
+    from cde_nets.solver import TorchDiffEq as TorchDiffEq
     from cde_nets.train import Run as Run
     from cde_nets.train import TrainConfig as TrainConfig
     from cde_nets.train import Trainer as Trainer
@@ -151,7 +151,7 @@ _ROOMS = {
         "Stage",
         "image_network",
     ),
-    "solve": (
+    "solver": (
         "Anderson",
         "BiCGStab",
         "Broyden",

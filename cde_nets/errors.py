@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cde_nets.solve.solution import Solution
+    from cde_nets.solver.solution import Solution
 
 
 class SolveError(ArithmeticError):

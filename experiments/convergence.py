@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from cde_nets.solver.flow.tableau import TABLEAUS
 from matplotlib.axes import Axes
 from rich.console import Console
 from rich.progress import Progress
@@ -29,6 +28,7 @@ from torch import Tensor
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.solver.flow.tableau import TABLEAUS
 
 app = typer.Typer(add_completion=False)
 

@@ -17,7 +17,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
-ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solve", "train")
+ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solver", "train")
 
 jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.beartype")
 

@@ -17,8 +17,8 @@ from cde_nets.errors import DivergedError, SolveError
 from cde_nets.gradient import Autograd, Discrete, Gradient, solve
 from cde_nets.gradient.declared import undeclared
 from cde_nets.options import suggest
-from cde_nets.solve import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
-from cde_nets.solve.flow.torchdiffeq import adapts, check_method, check_options
+from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
+from cde_nets.solver.flow.torchdiffeq import adapts, check_method, check_options
 
 _OURS = {
     "euler": "euler",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cde_nets.gradient.declared import undeclared
-from cde_nets.solve.dynamics import Adjoint, Dynamics, Moment
+from cde_nets.solver.dynamics import Adjoint, Dynamics, Moment
 
 Function = Callable[..., Any]
 

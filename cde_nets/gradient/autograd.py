@@ -11,11 +11,11 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.delegated import solve_delegated
 from cde_nets.gradient.flows import finish, own_steps, run_flow, save_times
 from cde_nets.options import options
-from cde_nets.solve.flow.adaptive import Adapted, AdaptiveRungeKutta
-from cde_nets.solve.flow.torchdiffeq import LibrarySteps
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.method import Iterate, Method
-from cde_nets.solve.solution import Solution
+from cde_nets.solver.flow.adaptive import Adapted, AdaptiveRungeKutta
+from cde_nets.solver.flow.torchdiffeq import LibrarySteps
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.solution import Solution
 
 
 @options

@@ -17,18 +17,18 @@ from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
 from cde_nets.gradient.living import filled, stand_in
 from cde_nets.options import options
-from cde_nets.solve.dynamics import Adjoint, Counted, Dynamics, Moment
-from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solve.flow.fixed import FixedRungeKutta
-from cde_nets.solve.flow.runge_kutta import RungeKutta
-from cde_nets.solve.flow.steps import stages
-from cde_nets.solve.flow.tableau import Tableau
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.loop import Limits, run
-from cde_nets.solve.method import Iterate, Method
-from cde_nets.solve.solution import Backward, Solution, Statistics
-from cde_nets.solve.status import Status, succeeded
-from cde_nets.solve.tolerance import Tolerance
+from cde_nets.solver.dynamics import Adjoint, Counted, Dynamics, Moment
+from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solver.flow.fixed import FixedRungeKutta
+from cde_nets.solver.flow.runge_kutta import RungeKutta
+from cde_nets.solver.flow.steps import stages
+from cde_nets.solver.flow.tableau import Tableau
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.loop import Limits, run
+from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.solution import Backward, Solution, Statistics
+from cde_nets.solver.status import Status, succeeded
+from cde_nets.solver.tolerance import Tolerance
 
 
 @options

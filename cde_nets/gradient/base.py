@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cde_nets.solve.loop import Limits
-from cde_nets.solve.method import Method
-from cde_nets.solve.solution import SaveAt, Solution
-from cde_nets.solve.tolerance import Tolerance
+from cde_nets.solver.loop import Limits
+from cde_nets.solver.method import Method
+from cde_nets.solver.solution import SaveAt, Solution
+from cde_nets.solver.tolerance import Tolerance
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
 from cde_nets.options import options, positive
-from cde_nets.solve.dynamics import Dynamics
-from cde_nets.solve.flow.record import States
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.method import Method
-from cde_nets.solve.solution import Solution
-from cde_nets.solve.status import succeeded
+from cde_nets.solver.dynamics import Dynamics
+from cde_nets.solver.flow.record import States
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.method import Method
+from cde_nets.solver.solution import Solution
+from cde_nets.solver.status import succeeded
 
 
 @options

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cde_nets.solve.dynamics import Called, Dynamics, Moment, Sum, WithLogDeterminant
-from cde_nets.solve.initial_value import InitialValueProblem
+from cde_nets.solver.dynamics import Called, Dynamics, Moment, Sum, WithLogDeterminant
+from cde_nets.solver.initial_value import InitialValueProblem
 
 
 def check_declared(problem: InitialValueProblem) -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Settings
-from cde_nets.solve.dynamics import Moment
-from cde_nets.solve.flow.torchdiffeq import LibrarySteps, Passed, leaves_torch
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.loop import run
-from cde_nets.solve.solution import Solution, Statistics
+from cde_nets.solver.dynamics import Moment
+from cde_nets.solver.flow.torchdiffeq import LibrarySteps, Passed, leaves_torch
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.loop import run
+from cde_nets.solver.solution import Solution, Statistics
 
 
 def solve_delegated(

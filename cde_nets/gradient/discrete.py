@@ -16,16 +16,16 @@ from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.options import options
-from cde_nets.solve.dynamics import Adjoint, Dynamics
-from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solve.flow.manifold import Retraction
-from cde_nets.solve.flow.record import Last, Output, States, Taken, interpolate
-from cde_nets.solve.flow.reversible import FixedReversible
-from cde_nets.solve.flow.steps import Step, along, stages
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.method import Method
-from cde_nets.solve.solution import Solution
-from cde_nets.solve.status import succeeded
+from cde_nets.solver.dynamics import Adjoint, Dynamics
+from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solver.flow.manifold import Retraction
+from cde_nets.solver.flow.record import Last, Output, States, Taken, interpolate
+from cde_nets.solver.flow.reversible import FixedReversible
+from cde_nets.solver.flow.steps import Step, along, stages
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.method import Method
+from cde_nets.solver.solution import Solution
+from cde_nets.solver.status import succeeded
 
 
 @options

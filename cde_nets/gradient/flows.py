@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Settings
-from cde_nets.solve.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solve.flow.dense import DenseOutput
-from cde_nets.solve.flow.events import Hits, evaluate, locate
-from cde_nets.solve.flow.fixed import FixedRungeKutta
-from cde_nets.solve.flow.record import Recorder, States, interpolate
-from cde_nets.solve.flow.reversible import FixedReversible
-from cde_nets.solve.flow.steps import Step
-from cde_nets.solve.flow.tableau import tableau
-from cde_nets.solve.initial_value import InitialValueProblem
-from cde_nets.solve.loop import run
-from cde_nets.solve.method import Iterate, Scheme
-from cde_nets.solve.solution import Solution, Statistics, Trace
-from cde_nets.solve.states import real
-from cde_nets.solve.status import Status
+from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
+from cde_nets.solver.flow.dense import DenseOutput
+from cde_nets.solver.flow.events import Hits, evaluate, locate
+from cde_nets.solver.flow.fixed import FixedRungeKutta
+from cde_nets.solver.flow.record import Recorder, States, interpolate
+from cde_nets.solver.flow.reversible import FixedReversible
+from cde_nets.solver.flow.steps import Step
+from cde_nets.solver.flow.tableau import tableau
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.loop import run
+from cde_nets.solver.method import Iterate, Scheme
+from cde_nets.solver.solution import Solution, Statistics, Trace
+from cde_nets.solver.states import real
+from cde_nets.solver.status import Status
 
 OwnSteps = FixedRungeKutta | AdaptiveRungeKutta | FixedReversible
 
@@ -236,6 +236,6 @@ def _attach_time(problem: InitialValueProblem, point: Tensor, time: Tensor) -> t
 
 def velocity_at(problem: InitialValueProblem, x: Tensor, t: Tensor) -> Tensor:
     """dX/dt of packed states at times of shape (rows, 1)."""
-    from cde_nets.solve.dynamics import Moment
+    from cde_nets.solver.dynamics import Moment
 
     return problem.dynamics.velocity(x, Moment(0, 0, t, t))

@@ -15,15 +15,15 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import transforming, undeclared
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options
-from cde_nets.solve.fixed_point import FixedPointProblem
-from cde_nets.solve.function import PackedFunction
-from cde_nets.solve.linear import GMRES
-from cde_nets.solve.linear_problem import LinearProblem
-from cde_nets.solve.loop import Limits, run
-from cde_nets.solve.method import Method
-from cde_nets.solve.solution import Backward, Solution, Statistics
-from cde_nets.solve.status import succeeded
-from cde_nets.solve.tolerance import Tolerance
+from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.function import PackedFunction
+from cde_nets.solver.linear import GMRES
+from cde_nets.solver.linear_problem import LinearProblem
+from cde_nets.solver.loop import Limits, run
+from cde_nets.solver.method import Method
+from cde_nets.solver.solution import Backward, Solution, Statistics
+from cde_nets.solver.status import succeeded
+from cde_nets.solver.tolerance import Tolerance
 
 
 @options

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cde_nets.solve.dynamics import Dynamics
-from cde_nets.solve.flow.manifold import Manifold
-from cde_nets.solve.flow.record import Taken
-from cde_nets.solve.flow.tableau import Tableau
+from cde_nets.solver.dynamics import Dynamics
+from cde_nets.solver.flow.manifold import Manifold
+from cde_nets.solver.flow.record import Taken
+from cde_nets.solver.flow.tableau import Tableau
 
 
 @dataclass(frozen=True, eq=False)

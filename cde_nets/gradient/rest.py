@@ -9,11 +9,11 @@ from torch import Tensor
 
 from cde_nets.gradient.base import Settings
 from cde_nets.gradient.declared import transforming, undeclared
-from cde_nets.solve.fixed_point import FixedPointProblem
-from cde_nets.solve.linear_problem import LinearProblem
-from cde_nets.solve.loop import run
-from cde_nets.solve.method import Iterate, Method
-from cde_nets.solve.solution import Solution, Statistics, Trace
+from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.linear_problem import LinearProblem
+from cde_nets.solver.loop import run
+from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.solution import Solution, Statistics, Trace
 
 
 class Residuals:

@@ -12,9 +12,9 @@ from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled, gradients_again, stand_in
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.transposed import increment_back
-from cde_nets.solve.dynamics import Adjoint, Dynamics
-from cde_nets.solve.flow.reversible import halves, increment
-from cde_nets.solve.status import succeeded
+from cde_nets.solver.dynamics import Adjoint, Dynamics
+from cde_nets.solver.flow.reversible import halves, increment
+from cde_nets.solver.status import succeeded
 
 
 def attach_reversible(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) -> Raw:

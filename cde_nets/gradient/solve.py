@@ -13,17 +13,17 @@ from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.implicit import Implicit
-from cde_nets.solve.flow.runge_kutta import RungeKutta
-from cde_nets.solve.flow.torchdiffeq import TorchDiffEq
-from cde_nets.solve.linear import GMRES
-from cde_nets.solve.loop import DEFAULT_MAX_STEPS
-from cde_nets.solve.method import Method
-from cde_nets.solve.progress import reporter
-from cde_nets.solve.report import failure
-from cde_nets.solve.rest import Anderson
-from cde_nets.solve.solution import SaveAt, Solution
-from cde_nets.solve.status import Status
-from cde_nets.solve.tolerance import Tolerance
+from cde_nets.solver.flow.runge_kutta import RungeKutta
+from cde_nets.solver.flow.torchdiffeq import TorchDiffEq
+from cde_nets.solver.linear import GMRES
+from cde_nets.solver.loop import DEFAULT_MAX_STEPS
+from cde_nets.solver.method import Method
+from cde_nets.solver.progress import reporter
+from cde_nets.solver.report import failure
+from cde_nets.solver.rest import Anderson
+from cde_nets.solver.solution import SaveAt, Solution
+from cde_nets.solver.status import Status
+from cde_nets.solver.tolerance import Tolerance
 
 
 def solve(

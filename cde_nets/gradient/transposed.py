@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cde_nets.solve.dynamics import Adjoint, Dynamics
-from cde_nets.solve.flow.steps import Step, along, combine, dense_weights
-from cde_nets.solve.flow.tableau import Tableau
+from cde_nets.solver.dynamics import Adjoint, Dynamics
+from cde_nets.solver.flow.steps import Step, along, combine, dense_weights
+from cde_nets.solver.flow.tableau import Tableau
 
 Inner = Sequence[tuple[float | Tensor, Tensor]]
 

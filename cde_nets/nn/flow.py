@@ -12,11 +12,11 @@ from cde_nets.controls import Control
 from cde_nets.errors import DivergedError
 from cde_nets.fields.base import Fields
 from cde_nets.gradient import Gradient, solve
-from cde_nets.solve import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
-from cde_nets.solve.flow.manifold import manifold as manifold_named
-from cde_nets.solve.initial_value import check_drift, check_families
-from cde_nets.solve.method import Method
-from cde_nets.solve.report import list_rows
+from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
+from cde_nets.solver.flow.manifold import manifold as manifold_named
+from cde_nets.solver.initial_value import check_drift, check_families
+from cde_nets.solver.method import Method
+from cde_nets.solver.report import list_rows
 
 State = Inexact[Tensor, "batch dim"]
 

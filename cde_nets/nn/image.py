@@ -19,7 +19,7 @@ from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize, Shape
 from cde_nets.nn.network import Network, Stage
 from cde_nets.nn.readout import ChannelMeanReadout
-from cde_nets.solve.flow.tableau import tableau
+from cde_nets.solver.flow.tableau import tableau
 
 # 2 GiB of float64 draws: past this a slip of the hand is likelier than a wish.
 MOST_FROZEN = 2**28

@@ -10,7 +10,7 @@ from torch import nn
 from cde_nets.compat import torchdiffeq as compat
 from cde_nets.compat.torchdiffeq import odeint, odeint_adjoint, odeint_event
 from cde_nets.errors import DivergedError
-from cde_nets.solve.flow.torchdiffeq import adapts, solvers
+from cde_nets.solver.flow.torchdiffeq import adapts, solvers
 
 F64 = torch.float64
 FIXED = ["euler", "midpoint", "heun2", "heun3", "rk4"]

@@ -12,7 +12,7 @@ from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.fields import PolynomialFields
 from cde_nets.gradient import Autograd, Backsolve, Discrete, solve
 from cde_nets.gradient.backsolve import _Pair as Pair
-from cde_nets.solve import TABLEAUS, InitialValueProblem, Reversible, RungeKutta, Status, Tolerance, TorchDiffEq
+from cde_nets.solver import TABLEAUS, InitialValueProblem, Reversible, RungeKutta, Status, Tolerance, TorchDiffEq
 
 F64 = torch.float64
 FAMILY = PolynomialFields.random(2, 3, 2, seed=0, dtype=F64)

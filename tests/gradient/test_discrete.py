@@ -10,8 +10,8 @@ from cde_nets.controls import Control, PiecewiseConstantControl
 from cde_nets.fields import PolynomialFields
 from cde_nets.gradient import Discrete, solve
 from cde_nets.nn import ControlledODE
-from cde_nets.solve import InitialValueProblem, RungeKutta, aligned_mesh
-from cde_nets.solve.flow.tableau import EULER, RK4
+from cde_nets.solver import InitialValueProblem, RungeKutta, aligned_mesh
+from cde_nets.solver.flow.tableau import EULER, RK4
 
 F64 = torch.float64
 TABLEAUS = {"euler": EULER, "rk4": RK4}

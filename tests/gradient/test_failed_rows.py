@@ -6,7 +6,7 @@ import torch
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import PolynomialFields
 from cde_nets.gradient import Backsolve, Checkpointed, Discrete, Implicit, Truncated, solve
-from cde_nets.solve import (
+from cde_nets.solver import (
     Anderson,
     FixedPointProblem,
     InitialValueProblem,
@@ -28,7 +28,6 @@ METHODS = {
 GRADIENTS = {
     "discrete": Discrete(),
     "checkpointed": Checkpointed(),
-    "budget": Checkpointed(3),
     "backsolve": Backsolve(),
 }
 TOLERANCE = Tolerance(rtol=1e-4, atol=1e-6)

@@ -15,7 +15,7 @@ from cde_nets.controls import PiecewiseConstantControl, PiecewiseLinearControl, 
 from cde_nets.fields import PolynomialFields
 from cde_nets.gradient import Autograd, Checkpointed, Discrete, ForwardMode, solve
 from cde_nets.gradient import checkpointed as checkpointed_module
-from cde_nets.solve import Event, InitialValueProblem, Reversible, RungeKutta, Tolerance
+from cde_nets.solver import Event, InitialValueProblem, Reversible, RungeKutta, Tolerance
 
 F64 = torch.float64
 BUDGETS = (1, 2, 3, 5, None)
@@ -320,7 +320,7 @@ import torch
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import PolynomialFields
 from cde_nets.gradient import Discrete, solve
-from cde_nets.solve import InitialValueProblem, RungeKutta
+from cde_nets.solver import InitialValueProblem, RungeKutta
 
 torch.set_num_threads(1)
 family = PolynomialFields.random(2, 3, 2, seed=0, dtype=torch.float64)

@@ -34,7 +34,7 @@ from cde_nets.fields import (
     UniversalFields,
 )
 from cde_nets.gradient import Autograd, Checkpointed, Discrete, ForwardMode, solve
-from cde_nets.solve import InitialValueProblem, Reversible, RungeKutta, SaveAt, Tolerance
+from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, SaveAt, Tolerance
 
 F64, F32 = torch.float64, torch.float32
 FIXED = ("euler", "midpoint", "heun", "heun3", "rk4", "rk38", "bosh3", "dopri5", "tsit5")

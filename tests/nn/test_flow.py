@@ -9,7 +9,7 @@ from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.errors import DivergedError
 from cde_nets.fields import LinearFields, PolynomialFields, SphericalFields
 from cde_nets.nn import ControlledODE
-from cde_nets.solve import RungeKutta
+from cde_nets.solver import RungeKutta
 
 F64 = torch.float64
 

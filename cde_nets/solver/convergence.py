@@ -1,0 +1,29 @@
+"""When an iteration for rest or of a linear problem has met its tolerance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cde_nets.solver.status import Status
+from cde_nets.solver.tolerance import Tolerance
+
+
+def norms(x: Tensor) -> Tensor:
+    """The 2-norm of every row of packed states, shape (rows,)."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norm
+
+
+def code(residual: Tensor, size: Tensor, tolerance: Tolerance) -> Tensor:
+    """CONVERGED where |residual| <= atol + rtol |size|, else RUNNING; where one is not finite DIVERGED.
+
+    Args:
+        residual: the undamped residual's norm, shape (rows,).
+        size: what rtol is relative to: |f(z)| at rest, |g| of a linear problem, shape (rows,).
+        tolerance: with plain numbers.
+    """
+    met = residual <= tolerance.atol + tolerance.rtol * size
+    running = torch.where(met, int(Status.CONVERGED), int(Status.RUNNING))
+    # An image whose norm overflows would meet any tolerance relative to it.
+    return torch.where(torch.isfinite(residual) & torch.isfinite(size), running, int(Status.DIVERGED))

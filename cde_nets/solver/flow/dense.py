@@ -1,0 +1,96 @@
+"""A flow's solution as a function of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cde_nets.solver.dynamics import Dynamics
+from cde_nets.solver.flow.record import Taken, interpolate
+from cde_nets.solver.flow.steps import Step, stages
+from cde_nets.solver.flow.tableau import Tableau
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.states import real
+
+
+class DenseOutput:
+    """t -> state, on the continuous extension of the steps taken; without a gradient.
+
+    The slopes are evaluated again at every call: only the states at the step ends are held.
+
+    Args:
+        problem: the flow.
+        tableau: the method, with its extension.
+        mesh: the step ends where all rows share them, else None.
+        taken: the steps.
+        states: where each of them started.
+        end: the last states.
+    """
+
+    def __init__(
+        self,
+        problem: InitialValueProblem,
+        tableau: Tableau,
+        mesh: Sequence[float] | None,
+        taken: Sequence[Taken],
+        states: Sequence[Tensor],
+        end: Tensor,
+    ) -> None:
+        self._problem, self._tableau, self._mesh, self._taken = problem, tableau, mesh, taken
+        self._states, self._end = torch.stack([*states, end]).detach(), end.detach()
+        with torch.no_grad():
+            dynamics = problem.dynamics
+            self._dynamics: Dynamics = dynamics if mesh is None else dynamics.bind(mesh, tableau.c)
+        self._sign = math.copysign(1.0, problem.t1 - problem.t0)
+
+    @torch.no_grad()
+    def __call__(self, t: float) -> Any:
+        """The state at t, built as the initial state. Rows that ended before t give their last state.
+
+        Raises:
+            ValueError: t outside of the flow's times.
+        """
+        low, high = sorted((self._problem.t0, self._problem.t1))
+        if not low <= t <= high:
+            raise ValueError(f"t={t!r} lies outside of the flow's times, {low:g} to {high:g}.")
+        value = self._on_mesh(t) if self._mesh is not None else self._by_row(t)
+        return self._problem.packing.unpack(value)
+
+    def _on_mesh(self, t: float) -> Tensor:
+        assert self._mesh is not None
+        n = sum(self._sign * s <= self._sign * t for s in self._mesh[1:-1])
+        start, end = self._mesh[n], self._mesh[n + 1]
+        x, taken = self._states[n], self._taken[n]
+        value = self._extension(x, taken.step, (t - start) / (end - start))
+        return torch.where(taken.moved[:, None], value, x)
+
+    def _by_row(self, t: float) -> Tensor:
+        rows = self._end.shape[0]
+        starts = torch.stack([self._column(taken.step.t, rows) for taken in self._taken])
+        widths = torch.stack([self._column(taken.step.h, rows) for taken in self._taken])
+        middles = torch.stack([self._column(taken.step.inside, rows) for taken in self._taken])
+        moved = torch.stack([taken.moved for taken in self._taken])
+        # The last step each row took that starts no later than t.
+        numbers = torch.arange(len(self._taken), device=moved.device)[:, None]
+        last = torch.where(moved & (self._sign * starts <= self._sign * t), numbers, -1).max(0).values
+        place, row = last.clamp(min=0), torch.arange(rows, device=moved.device)
+        x = self._states[place, row]
+        at, width = starts[place, row][:, None], widths[place, row][:, None]
+        theta = ((t - at) / width).clamp(max=1.0).to(real(x.dtype))
+        together = self._taken[0].step.t is not None and self._taken[0].step.t.shape[0] == 1
+        keep = slice(0, 1) if together else slice(None)
+        step = Step(0, width.to(real(x.dtype))[keep], at[keep], middles[place, row][:, None][keep])
+        return torch.where(last[:, None] >= 0, self._extension(x, step, theta), x)
+
+    def _extension(self, x: Tensor, step: Step, theta: float | Tensor) -> Tensor:
+        _, slopes = stages(self._dynamics, self._tableau, x, step)
+        return interpolate(self._tableau, self._problem.manifold, x, step, slopes, theta)
+
+    @staticmethod
+    def _column(value: Any, rows: int) -> Tensor:
+        column: Tensor = value.to(torch.float64).expand(rows, 1)[:, 0]
+        return column

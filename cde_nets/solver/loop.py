@@ -1,0 +1,116 @@
+"""The one loop: flows, rest points and linear problems are solved by it, and so are their adjoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from cde_nets.solver.method import Iterate, Scheme
+from cde_nets.solver.states import finite_rows
+from cde_nets.solver.status import Status
+from cde_nets.solver.tolerance import Tolerance
+
+DEFAULT_MAX_STEPS = 4096
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Something that watches the steps: a recorder of states, a trace, a progress meter."""
+
+    def observe(self, before: Iterate, after: Iterate, signals: Sequence[int]) -> None:
+        """One step; signals are the numbers that `Scheme.signals` asked for after it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the loop gives up.
+
+    Attributes:
+        tolerance: passed to the method.
+        max_steps: of methods that do not know their number of steps; every try counts.
+        progress: called with the fraction of the work that is done.
+    """
+
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    max_steps: int = DEFAULT_MAX_STEPS
+    progress: Callable[[float], None] | None = None
+
+
+def run(problem: Any, scheme: Scheme, limits: Limits, observers: Sequence[Observer] = ()) -> Iterate:
+    """Iterate until every row has ended.
+
+    Where the method knows its number of steps nothing is read from the device; else one small tensor a step.
+    """
+    state = scheme.init(problem, limits.tolerance)
+    planned = scheme.planned(problem)
+    if planned is None:
+        state = _open_ended(problem, scheme, limits, observers, _end(state, scheme.terminate(problem, state)))
+        return _end(state, Status.MAX_STEPS)
+    for n in range(planned):
+        before = state
+        state = _settle(before, scheme.step(problem, before))
+        _tell(observers, before, state, ())
+        if limits.progress is not None:
+            limits.progress((n + 1) / planned)
+    # Rows that stopped on the way without a word, or were not finite to begin with.
+    lost = ~state.running & (state.status == int(Status.RUNNING))
+    state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
+    return _end(_end(state, scheme.terminate(problem, state)), Status.DONE)
+
+
+def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequence[Observer], state: Iterate) -> Iterate:
+    signals = _read(scheme, state)
+    for n in range(limits.max_steps):
+        if not signals[0]:
+            break
+        before = state
+        state = _settle(before, scheme.step(problem, before))
+        lost = before.running & ~state.running & (state.status == int(Status.RUNNING))
+        state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
+        state = _end(state, scheme.terminate(problem, state))
+        # The only place where the host waits for the device.
+        signals = _read(scheme, state)
+        _tell(observers, before, state, signals[1:])
+        if limits.progress is not None:
+            done = scheme.fraction(state)
+            limits.progress((n + 1) / limits.max_steps if done is None else done)
+    return state
+
+
+def _read(scheme: Scheme, state: Iterate) -> list[int]:
+    numbers: list[int] = torch.stack([state.running.sum(), *scheme.signals(state)]).tolist()
+    return numbers
+
+
+def _settle(before: Iterate, after: Iterate) -> Iterate:
+    """The step's outcome, with rows that ended or left the finite numbers put back to what they were."""
+    going = before.running & finite_rows(after.value)
+    moved = going if after.moved is None else going & after.moved
+    residual = after.residual
+    if residual is not None and before.residual is not None:
+        residual = torch.where(before.running, residual, before.residual)
+    return replace(
+        after,
+        value=torch.where(moved[:, None], after.value, before.value),
+        # A scheme may have ended rows with this very step, as events do.
+        running=going if after.running is before.running else going & after.running,
+        accepted=before.accepted + moved,
+        rejected=before.rejected if after.moved is None else before.rejected + (going & ~moved),
+        residual=residual,
+        moved=moved,
+    )
+
+
+def _end(state: Iterate, code: Tensor | Status) -> Iterate:
+    """Rows that run get the code, and no longer run where it says so."""
+    status = torch.where(state.running, code if isinstance(code, Tensor) else int(code), state.status)
+    return replace(state, status=status, running=status == int(Status.RUNNING))
+
+
+def _tell(observers: Sequence[Observer], before: Iterate, after: Iterate, signals: Sequence[int]) -> None:
+    for observer in observers:
+        observer.observe(before, after, signals)

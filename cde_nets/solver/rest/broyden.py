@@ -1,0 +1,143 @@
+"""Broyden's good method, with limited memory."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cde_nets.options import options, positive
+from cde_nets.solver.convergence import norms
+from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, attempt, check_damping, fail
+from cde_nets.solver.states import finite_rows
+from cde_nets.solver.status import Status
+
+GROWTH = 2.0
+LEAST_PART = 1e-8
+
+
+class Pairs(NamedTuple):
+    """What has been learnt of the Jacobian, the oldest first, each pair divided by the length of its step.
+
+    Attributes:
+        steps: s, shape (rows, pairs, numbers), in real numbers.
+        sums: s + y, where y is what s changed the residual by, likewise.
+        inner: K_ij = s_i . y_j, and s_i . s_j more where i > j; shape (rows, pairs, pairs).
+        used: which pairs a row has learnt and not forgotten, shape (rows, pairs); the others are unit rows of K.
+        part: which part of the direction is tried next, shape (rows,).
+        poor: rows whose last trial, or its residual, was not finite, shape (rows,).
+    """
+
+    steps: Tensor
+    sums: Tensor
+    inner: Tensor
+    used: Tensor
+    part: Tensor
+    poor: Tensor
+
+
+@options
+class Broyden(Method, Iteration):
+    r"""z <- z - damping B^-1 r with the least change of B that explains the last step, B = -I to begin with.
+
+    Good Broyden (Broyden, A class of methods for solving nonlinear simultaneous equations, Math. Comp. 19, 1965):
+    B <- B + (y - B s) s^T / (s^T s) for the residual r = f(z) - z, a trial step s and the change y of r along it. After
+    k of them the Sherman-Morrison formula adds up to
+
+        -B^-1 r = r - (S + Y) K^-1 S^T r,   K = S^T Y + strict lower triangle of S^T S,
+
+    S and Y the pairs as columns (Byrd, Nocedal and Schnabel, Representations of quasi-Newton matrices and their use in
+    limited memory methods, Math. Program. 63, 1994, theorem 6.1): no B is stored, and the oldest pair can be dropped,
+    as if the iteration had begun after it. In one dimension it is the secant method; the first step is Picard's.
+
+    Safeguards, each row's own, without derivatives and without further evaluations: every trial teaches B, but the row
+    moves only where the residual at most doubled; else it stays, the try counts as rejected, and the next direction
+    comes from the better B. Where a trial is not finite nothing is learnt and the next one is half as long; below 1e-8
+    the row has DIVERGED. Where K is singular the row forgets its pairs and takes the Picard step.
+
+    Every step is one evaluation of f. Unrolled, the weights K^-1 S^T r are differentiated as all the rest.
+
+    Args:
+        history: how many pairs are kept, at least 1; None keeps all. 2 history numbers are stored for every number of
+            the state.
+        damping: in (0, 1].
+
+    Raises:
+        ValueError: an option outside these bounds.
+    """
+
+    solves: ClassVar[str] = "rest"
+
+    history: int | None = 20
+    damping: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check all."""
+        if self.history is not None:
+            positive("history", self.history)
+        check_damping(self.damping)
+
+    def begin(self, z: Tensor) -> Pairs:
+        """B = -I."""
+        x = as_real(z)
+        none = x.new_zeros(x.shape[0], 0, x.shape[1])
+        part = torch.full_like(x[:, 0] if x.shape[1] else x.sum(1), float(self.damping))
+        inner, false = x.new_zeros(x.shape[0], 0, 0), torch.zeros_like(part, dtype=torch.bool)
+        return Pairs(none, none, inner, false[:, None][:, :0], part, false)
+
+    def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
+        """One direction and one trial, from which B learns."""
+        memory: Evaluated = state.memory
+        assert state.residual is not None
+        r = as_real(memory.residual)
+        direction, pairs = _direction(memory.own, r)
+        move = pairs.part[:, None] * direction
+        trial = memory.at + as_state(move, memory.at)
+        whole = state.running & finite_rows(trial)
+        residual = problem.residual(torch.where(whole[:, None], trial, memory.at))
+        norm = norms(residual)
+        whole = whole & torch.isfinite(norm)
+        good = whole & (norm <= GROWTH * state.residual)
+        pairs = self._learnt(pairs, move, as_real(residual) - r, whole)
+        part = torch.where(whole, self.damping, pairs.part / 2)
+        pairs = pairs._replace(part=part, poor=state.running & ~whole)
+        return attempt(problem, state, trial, good, residual, pairs)
+
+    def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
+        """By the undamped residual; DIVERGED where no part of a direction has a finite residual."""
+        pairs: Pairs = state.memory.own
+        return fail(super().terminate(problem, state), pairs.poor & (pairs.part < LEAST_PART), Status.DIVERGED)
+
+    def _learnt(self, pairs: Pairs, s: Tensor, y: Tensor, where: Tensor) -> Pairs:
+        """One more pair, and the oldest dropped."""
+        length = norms(s)
+        where = where & (length > 0)
+        over = torch.where(where, length, 1.0)[:, None]
+        s = torch.where(where[:, None], s, 0.0) / over
+        y = torch.where(where[:, None], y, 0.0) / over
+        first = 0 if self.history is None else max(0, pairs.steps.shape[1] + 1 - self.history)
+        steps, sums, inner = pairs.steps[:, first:], pairs.sums[:, first:], pairs.inner[:, first:, first:]
+        used = pairs.used[:, first:]
+        row = torch.where(used[:, None], s[:, None] @ sums.mT, 0.0)
+        column = torch.where(used[:, None], y[:, None] @ steps.mT, 0.0).mT
+        corner = torch.where(where, (s * y).sum(1), 1.0)[:, None, None]
+        return pairs._replace(
+            steps=torch.cat([steps, s[:, None]], 1),
+            sums=torch.cat([sums, (s + y)[:, None]], 1),
+            inner=torch.cat([torch.cat([inner, column], 2), torch.cat([row, corner], 2)], 1),
+            used=torch.cat([used, where[:, None]], 1),
+        )
+
+
+def _direction(pairs: Pairs, r: Tensor) -> tuple[Tensor, Pairs]:
+    """-B^-1 r, and the pairs without those of rows that had to forget them."""
+    target = torch.where(pairs.used[:, None], r[:, None] @ pairs.steps.mT, 0.0)
+    weights, _ = torch.linalg.solve_ex(pairs.inner, target.mT)
+    direction = r - (weights.mT @ pairs.sums)[:, 0]
+    sound = finite_rows(direction)[:, None]
+    unit = torch.eye(pairs.inner.shape[1], dtype=r.dtype, device=r.device)
+    inner = torch.where(sound[:, None], pairs.inner, unit)
+    return torch.where(sound, direction, r), pairs._replace(inner=inner, used=pairs.used & sound)

@@ -1,0 +1,111 @@
+"""What all iterations for rest share: one residual a step, at the new value, which decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cde_nets.solver.convergence import code, norms
+from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.method import Iterate, Scheme, start
+from cde_nets.solver.states import finite_rows
+from cde_nets.solver.status import Status
+from cde_nets.solver.tolerance import Tolerance
+
+
+class Evaluated(NamedTuple):
+    """What is known at the value.
+
+    Attributes:
+        at: the value; 0 in rows that started as none, so that a row without a value is nowhere computed with.
+        residual: f(z) - z, shape (rows, numbers).
+        size: |f(z)|, shape (rows,).
+        tolerance: the solve's.
+        own: what the method keeps besides.
+    """
+
+    at: Tensor
+    residual: Tensor
+    size: Tensor
+    tolerance: Tolerance
+    own: Any = None
+
+
+class Iteration(Scheme):
+    """Starts with the residual at z0 and stops by |f(z) - z| <= atol + rtol |f(z)|, undamped.
+
+    Autograd may record the loop (unrolled back-propagation). A row that failed is then kept out of gradients that rows
+    share, unless f itself was not finite at a finite state: 0 times its derivative there is NaN.
+    """
+
+    def init(self, problem: FixedPointProblem, tolerance: Tolerance) -> Iterate:
+        """At z0, with its residual."""
+        z = problem.packed()
+        known = finite_rows(z)
+        at = torch.where(known[:, None], z, 0.0)
+        residual = problem.residual(at)
+        memory = Evaluated(at, residual, norms(at + residual), tolerance, self.begin(at))
+        return start(z, residual=torch.where(known, norms(residual), torch.nan), memory=memory)
+
+    def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
+        """By the undamped residual."""
+        assert state.residual is not None
+        return code(state.residual, state.memory.size, state.memory.tolerance)
+
+    def begin(self, z: Tensor) -> Any:
+        """What the method keeps, before its first step."""
+        return None
+
+
+def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any = None) -> Iterate:
+    """The state at a new value, with its residual.
+
+    Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them, and
+    no function is asked about states that are not finite.
+    """
+    at = torch.where((state.running & finite_rows(value))[:, None], value, state.memory.at)
+    residual = problem.residual(at)
+    memory = state.memory._replace(at=at, residual=residual, size=norms(at + residual), own=own)
+    return replace(state, value=value, residual=norms(residual), moved=None, memory=memory)
+
+
+def attempt(
+    problem: FixedPointProblem, state: Iterate, trial: Tensor, good: Tensor, residual: Tensor, own: Any
+) -> Iterate:
+    """The state at a trial with known residual, where it is good; other rows stay and have tried in vain."""
+    memory: Evaluated = state.memory
+    value = torch.where(good[:, None], trial, memory.at)
+    kept = torch.where(good[:, None], residual, memory.residual)
+    memory = memory._replace(at=value, residual=kept, size=norms(value + kept), own=own)
+    return replace(state, value=value, residual=norms(kept), moved=good, memory=memory)
+
+
+def as_real(z: Tensor) -> Tensor:
+    """Packed states as real numbers: a complex number is two, for f need not be holomorphic."""
+    return torch.view_as_real(z.resolve_conj()).flatten(1) if z.is_complex() else z
+
+
+def as_state(x: Tensor, like: Tensor) -> Tensor:
+    """What `as_real` made of a state, put back; axes in front are kept."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) if like.is_complex() else x
+
+
+def check_damping(value: Any) -> None:
+    """Refuse what is no number in (0, 1] (ValueError)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1:
+        raise ValueError(f"damping must be a number above 0 and at most 1, where 1 is no damping; got {value!r}.")
+
+
+def fail(codes: Tensor, where: Tensor, why: Tensor | Status) -> Tensor:
+    """The codes, with the given one for rows that would go on."""
+    return torch.where((codes == int(Status.RUNNING)) & where, why if isinstance(why, Tensor) else int(why), codes)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False (ValueError)."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}.")
