@@ -147,7 +147,8 @@ class _Backsolve(torch.autograd.Function):
         *leaves, end, saved, alive = ctx.saved_tensors
         walk = plan.walk(leaves, end, saved, p, q, alive)
         plan.backward.status, plan.backward.statistics = walk.status, walk.statistics
-        failed = int((~succeeded(walk.status)).sum())
+        # Of the rows that came through the way forth.
+        failed = int((alive & ~walk.alive).sum())
         if failed:
             message = (
                 f"{failed} of {len(alive)} rows could not be solved backward, and give no gradient: flows that "

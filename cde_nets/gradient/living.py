@@ -75,4 +75,5 @@ def gradients_again(
             allow_unused=True,
         )
     parts = dict(zip(wanted, found, strict=True))
-    return [None if parts.get(k) is None else torch.where(some, parts[k], 0.0) for k in range(len(inputs))]
+    masked = [None if parts.get(k) is None else torch.where(some, parts[k], 0.0) for k in range(len(inputs))]
+    return filled(masked, inputs, needs)

@@ -121,6 +121,7 @@ def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, 
         return solution
     check_map_declared(problem)
     alive = succeeded(iterate.status)[:, None]
+    problem = problem.on([_Gated.apply(leaf, alive.any()) for leaf in problem.leaves])  # type: ignore[no-untyped-call]
     z = iterate.value
     if len(alive):
         # Rows that failed stand where a living row stands: what they give is masked at the end.
@@ -129,6 +130,25 @@ def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, 
         z = problem.value(z)
         z = z if weight == 1 else _Scaled.apply(z, weight)  # type: ignore[no-untyped-call]
     return solution.differentiable(problem.packing.unpack(torch.where(alive, z, iterate.value)))
+
+
+class _Gated(torch.autograd.Function):
+    """The identity, whose cotangent is zero where no row lives: then none can stand in for the others."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, some: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (some,) = ctx.saved_tensors
+        return torch.where(some, g, 0.0), None
 
 
 class _Scaled(torch.autograd.Function):

@@ -158,7 +158,7 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_numbers(command, tmp_path):
         (("--intervals", "0,2"), ["intervals", "at least 1"]),
         (("--intervals", "1,1,1,1,1,1"), ["halve"]),
         (("--kernel", "round"), ["row", "round"]),
-        (("--method", "rk5"), ["euler, rk4", "rk5"]),
+        (("--method", "rk5"), ["did you mean", "rk5"]),
         (("--channels", "4"), ["channels", "10"]),
         (("--device", "tpu9"), ["--device", "cpu"]),
         (("--device", "cuda:7"), ["CUDA devices here"]),

@@ -79,16 +79,7 @@ HARDER = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=[pytest.mark.xfail(strict=True, reason="adaptive steps record no retraction scale")] * adaptive
-        )
-        for name in HARDER
-        for adaptive in [name == "sphere, adaptive"]
-    ],
-)
+@pytest.mark.parametrize("name", HARDER)
 def test_manifolds_events_and_directions_agree_with_autograd_through_the_same_steps(name):
     problem, method, options = HARDER[name]
     case = Case(**problem)

@@ -75,13 +75,14 @@ class Recorder:
         step: Step = after.memory.step
         if self.mesh is None:
             moved_any, passed = signals
-            outputs = self._outputs_adaptive(before, after, passed) if moved_any else ()
             if not moved_any:
                 return
+            # What was passed are the solve's save times; a trace saves none.
+            outputs = self._outputs_adaptive(before, after, passed) if self.save_at else ()
         else:
             outputs = self._outputs_on_mesh(step.n, after.moved)
-            if self.manifold is not None and self.keep is not None:
-                self.keep.scales.append(after.memory.scale)
+        if self.manifold is not None and self.keep is not None:
+            self.keep.scales.append(after.memory.scale)
         for output in outputs:
             self._save(output, before, after)
         if self.keep is not None:

@@ -1,0 +1,162 @@
+"""What failed rows, refused steps and a batch without survivors leave of the gradients that rows share."""
+
+import math
+
+import jaxtyping
+import pytest
+import torch
+
+from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.fields import PolynomialFields
+from cde_nets.gradient import Backsolve, Checkpointed, Discrete, solve
+from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, Tolerance
+
+F64 = torch.float64
+METHODS = {
+    "fixed": RungeKutta("rk4", steps=12),
+    "per row": RungeKutta("dopri5"),
+    "reversible": Reversible(RungeKutta("midpoint", steps=12)),
+}
+GRADIENTS = {"Discrete": Discrete(), "Checkpointed": Checkpointed(8), "Backsolve": Backsolve(RungeKutta("dopri5"))}
+# Of the line: healthy ones, one that needs ten times the steps of those, and the two that fail.
+HEALTHY, HARD, NAN, POLE = [[-0.5], [0.3]], [[0.999]], [[math.nan]], [[30.0]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Without the shape checker, which takes most of the time where solves are many and small."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pole(t, x, k):
+    """X' = k X^2: the solution from x has its pole at 1 / (k x)."""
+    return k * x.square()
+
+
+class Run:
+    """A batch of rows with a tensor that they share, or a control."""
+
+    def __init__(self, rows, *, controlled, field=pole):
+        self.x = torch.tensor(rows, dtype=F64, requires_grad=True)
+        if controlled:
+            fields = PolynomialFields(torch.tensor([[[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]], dtype=F64), 2)
+            values = torch.tensor([[1.0, 0.01], [1.0, -0.01]], dtype=F64)
+            control = PiecewiseConstantControl(2, 2, values=values)
+            self.shared = control.values
+            self.problem = InitialValueProblem.controlled(fields, control, self.x)
+        else:
+            self.shared = torch.tensor(1.0, dtype=F64, requires_grad=True)
+            self.problem = InitialValueProblem(field, self.x, args=(self.shared,))
+
+    def solve(self, method, gradient, **options):
+        options = {"tolerance": Tolerance(1e-3, 1e-4), **options}
+        self.solution = solve(self.problem, method, gradient=gradient, throw=False, max_steps=400, **options)
+        return self.solution
+
+    def gradients(self, rows, *, create_graph=False):
+        """Of what all rows end with, each by its weight; failed ones take part with their last finite value."""
+        weights = torch.zeros(len(self.x), 1, dtype=F64)
+        weights[rows] = torch.tensor([[1.0], [-2.0], [1e-6]], dtype=F64)[: len(rows)]
+        weights[[r for r in range(len(self.x)) if r not in rows]] = 5.0
+        return torch.autograd.grad(
+            (self.solution.value * weights).nan_to_num().sum(), (self.x, self.shared), create_graph=create_graph
+        )
+
+
+@pytest.mark.parametrize("controlled", [True, False], ids=["control", "args"])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, gradient, controlled):
+    alone = Run(HEALTHY + HARD, controlled=controlled)
+    alone.solve(METHODS[method], GRADIENTS[gradient])
+    assert alone.solution.succeeded.all()
+    both, good = Run(NAN + HEALTHY + POLE + HARD, controlled=controlled), [1, 2, 4]
+    both.solve(METHODS[method], GRADIENTS[gradient])
+    assert both.solution.succeeded.tolist() == [False, True, True, False, True]
+    torch.testing.assert_close(both.solution.value[good], alone.solution.value, rtol=1e-13, atol=0)
+    steps = both.solution.statistics.steps[good]
+    if method == "per row":
+        assert int(steps[2]) >= 10 * int(steps[:2].min())
+    want, got = alone.gradients([0, 1, 2]), both.gradients(good)
+    assert want[1].any()
+    torch.testing.assert_close(got[1], want[1], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(got[0][good], want[0], rtol=1e-12, atol=1e-14)
+    assert not got[0][[0, 3]].any()
+
+
+@pytest.mark.parametrize("controlled", [True, False], ids=["control", "args"])
+@pytest.mark.parametrize("gradient", ["Discrete", "Checkpointed"])
+@pytest.mark.parametrize("method", METHODS)
+def test_second_derivatives_of_healthy_rows_are_those_they_have_alone(method, gradient, controlled):
+    found = []
+    for rows, good in ((HEALTHY, [0, 1]), (NAN + HEALTHY + POLE, [1, 2])):
+        run = Run(rows, controlled=controlled)
+        run.solve(METHODS[method], GRADIENTS[gradient])
+        start, shared = run.gradients(good, create_graph=True)
+        second = torch.autograd.grad(start[good].square().sum() + shared.square().sum(), (run.x, run.shared))
+        found.append((start[good], shared, second[0][good], second[1]))
+    for got, want in zip(found[1], found[0], strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("rows", [NAN + NAN, [[1e200], [1e180]]], ids=["nan", "pole"])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_survivor_every_gradient_is_zero(method, gradient, rows, create_graph):
+    if gradient == "Backsolve" and create_graph:
+        pytest.skip("first derivatives only")
+    for controlled in (True, False):
+        run = Run(rows, controlled=controlled)
+        run.solve(METHODS[method], GRADIENTS[gradient])
+        assert not run.solution.succeeded.any()
+        for found in run.gradients([], create_graph=create_graph):
+            assert found is not None
+            assert not found.any()
+
+
+def spiked(t, x, k):
+    """NaN at 0 and at 1, and in its derivative: where a placeholder for failed rows would stand."""
+    return k * x / (x * (x - 1)).sqrt()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_failed_rows_are_put_where_a_living_row_stands(method, gradient):
+    alone = Run([[3.0], [5.0]], controlled=False, field=spiked)
+    alone.solve(METHODS[method], GRADIENTS[gradient])
+    both = Run([[0.5], [1.0], [3.0], [0.0], [5.0]], controlled=False, field=spiked)
+    both.solve(METHODS[method], GRADIENTS[gradient])
+    assert both.solution.succeeded.tolist() == [False, False, True, False, True]
+    want, got = alone.gradients([0, 1]), both.gradients([2, 4])
+    assert want[1].any()
+    torch.testing.assert_close(got[1], want[1], rtol=1e-12, atol=0)
+
+
+def root(t, x, k):
+    """Rows come to rest at 0.09 and overshoot below 0, where the derivative of a square root is NaN."""
+    return -20 * k * (torch.where(x > 0, x.sqrt(), 0.0) - 0.3)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", ["Discrete", "Checkpointed"])
+def test_a_refused_step_is_in_no_gradient(gradient, second):
+    found = []
+    # The row in front takes its steps while the other one tries in vain, so that those tries are in the record.
+    for rows in ([[0.09], [1.0]], [[1.0]]):
+        run = Run(rows, controlled=False, field=root)
+        way = RungeKutta("bosh3", first_step=0.3)
+        run.solve(way, GRADIENTS[gradient])
+        assert run.solution.succeeded.all()
+        assert int(run.solution.statistics.rejected[-1]) > 0
+        grads = torch.autograd.grad(run.solution.value[-1].sum(), (run.x, run.shared), create_graph=second)
+        if second:
+            grads = torch.autograd.grad(grads[0].sum() + grads[1], (run.x, run.shared))
+        found.append((grads[0][-1], grads[1]))
+    for got, want in zip(*found, strict=True):
+        assert want.isfinite().all()
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-14)
