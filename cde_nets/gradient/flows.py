@@ -83,11 +83,14 @@ def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | N
     """The save times after the start, and whether the start is one.
 
     Raises:
-        ValueError: times that lie outside, are equal or run the other way.
+        ValueError: times that are no numbers, lie outside, are equal or run the other way.
     """
     if times is None:
         return [], False
-    wanted = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times)]
+    try:
+        wanted = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times)]
+    except (TypeError, ValueError):
+        raise ValueError(f"Save times are a sequence of numbers, or a SaveAt of one; got {times!r}.") from None
     low, high = sorted((problem.t0, problem.t1))
     sign = math.copysign(1.0, problem.t1 - problem.t0)
     outside = next((t for t in wanted if not low <= t <= high), None)

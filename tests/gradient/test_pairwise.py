@@ -41,7 +41,7 @@ FIXED = ("euler", "midpoint", "heun", "heun3", "rk4", "rk38", "bosh3", "dopri5",
 PAIRS = ("heun", "bosh3", "dopri5", "tsit5")
 REVERSIBLE = ("euler", "midpoint", "rk4")
 # The stated accuracy of each adaptive method here, so that none takes more than a few dozen steps.
-TOLERANCES = {"heun": 5e-3, "bosh3": 1e-4, "dopri5": 1e-6, "tsit5": 1e-6}
+TOLERANCES = {"heun": 1e-2, "bosh3": 1e-3, "dopri5": 1e-5, "tsit5": 1e-5}
 
 OPTIONS = {
     "method": (
@@ -225,8 +225,8 @@ class Problem:
     def _control(self):
         kind, count, dtype = self.setting.control, self.family.count, self.dtype
         if kind.startswith("data"):
-            self.path, way = self._input(2, 4, count, seed=11, scale=0.1), kind.split()[1]
-            return (lambda: DataControl((0.0, 0.3, 0.5, 1.0), self.path, interpolation=way)), [self.path]
+            self.path, way = self._input(2, 3, count, seed=11, scale=0.1), kind.split()[1]
+            return (lambda: DataControl((0.0, 0.4, 1.0), self.path, interpolation=way)), [self.path]
         if kind == "callable":
             network = Network(1, count, 30, F32).to(dtype)
             return (lambda: CallableControl(network, count).to(dtype)), list(network.parameters())
@@ -243,7 +243,7 @@ class Problem:
         if self.setting.adaptive:
             return RungeKutta(name.split()[0], per_row=name.endswith("per row"))
         steps = len(self.control().breakpoints) + 1
-        steps = 3 if steps == 1 else steps
+        steps = 2 if steps == 1 else steps
         if self.setting.reversible:
             return Reversible(RungeKutta(name.split()[1], steps=steps))
         return RungeKutta(name, steps=steps)

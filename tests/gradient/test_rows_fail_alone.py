@@ -13,13 +13,13 @@ from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, Toleran
 
 F64 = torch.float64
 METHODS = {
-    "fixed": RungeKutta("rk4", steps=12),
+    "fixed": RungeKutta("rk4", steps=6),
     "per row": RungeKutta("dopri5"),
-    "reversible": Reversible(RungeKutta("midpoint", steps=12)),
+    "reversible": Reversible(RungeKutta("midpoint", steps=6)),
 }
 GRADIENTS = {"Discrete": Discrete(), "Checkpointed": Checkpointed(8), "Backsolve": Backsolve(RungeKutta("dopri5"))}
 # Of the line: healthy ones, one that needs ten times the steps of those, and the two that fail.
-HEALTHY, HARD, NAN, POLE = [[-0.5], [0.3]], [[0.999]], [[math.nan]], [[30.0]]
+HEALTHY, HARD, NAN, POLE = [[-0.5], [0.3]], [[0.9995]], [[math.nan]], [[30.0]]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +42,7 @@ class Run:
         self.x = torch.tensor(rows, dtype=F64, requires_grad=True)
         if controlled:
             fields = PolynomialFields(torch.tensor([[[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]], dtype=F64), 2)
-            values = torch.tensor([[1.0, 0.01], [1.0, -0.01]], dtype=F64)
+            values = torch.tensor([[1.0, 1e-5], [1.0, -1e-5]], dtype=F64)
             control = PiecewiseConstantControl(2, 2, values=values)
             self.shared = control.values
             self.problem = InitialValueProblem.controlled(fields, control, self.x)
@@ -51,7 +51,7 @@ class Run:
             self.problem = InitialValueProblem(field, self.x, args=(self.shared,))
 
     def solve(self, method, gradient, **options):
-        options = {"tolerance": Tolerance(1e-3, 1e-4), **options}
+        options = {"tolerance": Tolerance(1e-4, 1e-5), **options}
         self.solution = solve(self.problem, method, gradient=gradient, throw=False, max_steps=400, **options)
         return self.solution
 
@@ -65,8 +65,10 @@ class Run:
         )
 
 
-@pytest.mark.parametrize("controlled", [True, False], ids=["control", "args"])
-@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize(
+    ("gradient", "controlled"),
+    [("Discrete", True), ("Checkpointed", True), ("Backsolve", True), ("Discrete", False), ("Backsolve", False)],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, gradient, controlled):
     alone = Run(HEALTHY + HARD, controlled=controlled)
@@ -86,8 +88,9 @@ def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, grad
     assert not got[0][[0, 3]].any()
 
 
-@pytest.mark.parametrize("controlled", [True, False], ids=["control", "args"])
-@pytest.mark.parametrize("gradient", ["Discrete", "Checkpointed"])
+@pytest.mark.parametrize(
+    ("gradient", "controlled"), [("Discrete", True), ("Checkpointed", False)], ids=["control", "args"]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_second_derivatives_of_healthy_rows_are_those_they_have_alone(method, gradient, controlled):
     found = []
@@ -107,12 +110,14 @@ def test_second_derivatives_of_healthy_rows_are_those_they_have_alone(method, gr
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_survivor_every_gradient_is_zero(method, gradient, rows, create_graph):
-    if gradient == "Backsolve" and create_graph:
-        pytest.skip("first derivatives only")
     for controlled in (True, False):
         run = Run(rows, controlled=controlled)
         run.solve(METHODS[method], GRADIENTS[gradient])
         assert not run.solution.succeeded.any()
+        if gradient == "Backsolve" and create_graph:
+            with pytest.raises(RuntimeError, match="first derivatives only"):
+                run.gradients([], create_graph=True)
+            continue
         for found in run.gradients([], create_graph=create_graph):
             assert found is not None
             assert not found.any()

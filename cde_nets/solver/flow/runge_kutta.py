@@ -36,7 +36,8 @@ class RungeKutta(Method):
         mesh: the step ends themselves, in place of steps.
 
     Raises:
-        ValueError: an unknown name, steps below 1, options of adaptive steps given with a fixed grid.
+        ValueError: an unknown name, steps below 1, options of adaptive steps given with a fixed grid, a controller
+            that is none.
         TypeError: an unknown option; the message names the nearest.
     """
 
@@ -57,6 +58,8 @@ class RungeKutta(Method):
             raise ValueError(f"{self.name} takes steps >= 1, or None {self._without_steps()}; got {steps!r}.")
         if self.first_step is not None:
             within("first_step", self.first_step, 0)
+        if self.controller is not None and not isinstance(self.controller, Controller):
+            raise ValueError(f"controller must be one such as PIController(); got {self.controller!r}.")
         if self.mesh is not None:
             self._check_mesh()
         if self.fixed:

@@ -244,6 +244,9 @@ TSIT5 = _tableau(
 )
 
 TABLEAUS = {tableau.name: tableau for tableau in (EULER, MIDPOINT, HEUN, HEUN3, RK4, RK38, BOSH3, DOPRI5, TSIT5)}
+for _method in TABLEAUS.values():
+    # Worked out before anyone compiles: torch.compile cannot enter the lock that guards a cached property's first use.
+    _method.bare, _method.fsal  # noqa: B018
 
 
 def tableau(name: str) -> Tableau:
