@@ -12,6 +12,8 @@ from typing import Any
 import jaxtyping
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # Tests are many small solves: on a busy machine threads that wait for each other make them many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +32,57 @@ def bad_input() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what is read from the device while it is entered: through the dispatcher, and past it.
+
+    Attributes:
+        count: how often the host had to wait.
+    """
+
+    PAST = ("tolist", "item", "numpy", "__bool__", "__float__", "__int__", "__index__", "__array__", "nonzero")
+    NAMES = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.count, self._entered, self._depth = 0, 0, 0
+        for name in self.PAST:
+            monkeypatch.setattr(torch.Tensor, name, self._counted(getattr(torch.Tensor, name)))
+
+    def __enter__(self) -> "Reads":
+        self._entered += 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered -= 1
+        super().__exit__(*error)
+
+    def _counted(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._depth += 1
+            self.count += self._depth == 1 and self._entered > 0
+            try:
+                return plain(tensor, *args, **kwargs)
+            finally:
+                self._depth -= 1
+
+        return read
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        reading = name in self.NAMES
+        if name == "index":
+            # A mask is turned into numbers, and how many they are is read.
+            reading = any(k is not None and k.dtype == torch.bool for k in args[1])
+        self.count += reading and self._depth == 0
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """Counts what makes the host wait for the device, within `with reads:`."""
+    return Reads(monkeypatch)
 
 
 def _waves(count: int, seed: int) -> Dataset:

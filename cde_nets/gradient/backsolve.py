@@ -15,7 +15,7 @@ from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
-from cde_nets.gradient.living import filled, stand_in
+from cde_nets.gradient.living import filled, healed, stand_in
 from cde_nets.options import options
 from cde_nets.solver.dynamics import Adjoint, Counted, Dynamics, Moment
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
@@ -175,10 +175,13 @@ class _Walk:
     """
 
     def __init__(self, plan: _Plan, leaves: Sequence[Tensor], x: Tensor, p: Tensor, alive: Tensor) -> None:
-        self._plan, self._leaves, self.alive = plan, list(leaves), alive
+        self._plan, self._leaves, self.alive = plan, healed(leaves, alive), alive
         self._x, self.p = x, torch.where(alive[:, None], p, 0.0)
         self._adjoints: list[Adjoint] = []
-        self._shared = None if plan.method.fixed else plan.problem.dynamics.adjoint()
+        self._dynamics = plan.problem.dynamics
+        if self._dynamics.replaceable and not plan.method.fixed:
+            self._dynamics = self._dynamics.on(self._leaves)
+        self._shared = None if plan.method.fixed else self._dynamics.adjoint()
         self.status = torch.full(alive.shape, int(Status.DONE), device=x.device)
         self._statistics: list[Statistics] = []
 
@@ -192,6 +195,8 @@ class _Walk:
         if plan.method.fixed:
             own, self._leaves = self._leaves[: len(dynamics.leaves)], self._leaves[len(dynamics.leaves) :]
             dynamics = dynamics.on(own)
+        else:
+            dynamics = self._dynamics
         adjoint = dynamics.adjoint() if self._shared is None else self._shared
         pair = Counted(_Pair(dynamics))
         # A failed row stands still with cotangent zero, on a living row's place.

@@ -13,7 +13,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Walk, again, retake, solve_recorded
 from cde_nets.gradient.flows import Ran, Raw
-from cde_nets.gradient.living import filled
+from cde_nets.gradient.living import filled, healed
 from cde_nets.gradient.plan import Plan
 from cde_nets.options import options, positive
 from cde_nets.solver.dynamics import Dynamics
@@ -112,7 +112,7 @@ class _Checkpointed(torch.autograd.Function):
         none = [None] * ctx.others
         if torch.is_grad_enabled():
             return None, None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
-        dynamics = plan.dynamics.on(leaves)
+        dynamics = plan.dynamics.on(healed(leaves, alive))
         walk = Walk(plan, dynamics, alive, Raw(*cotangents))
         retaking = Retaking(plan, dynamics, ctx.budget)
         for n, x in retaking.backward([0, *ctx.places], [x0, *kept]):

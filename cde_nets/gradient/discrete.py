@@ -11,7 +11,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
-from cde_nets.gradient.living import filled, gradients_again
+from cde_nets.gradient.living import filled, gradients_again, healed
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -126,7 +126,7 @@ class _Discrete(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
         scales, states = rest[: ctx.scales], [x0, *rest[ctx.scales :]]
-        walk = Walk(plan, plan.dynamics.on(leaves), alive, Raw(*cotangents))
+        walk = Walk(plan, plan.dynamics.on(healed(leaves, alive)), alive, Raw(*cotangents))
         for n in reversed(range(len(plan.taken))):
             scale, after = (scales[n], states[n + 1]) if scales else (None, None)
             walk.back(n, states[n], after, scale, leaves_only=n == 0 and not needs[0])

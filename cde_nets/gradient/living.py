@@ -15,6 +15,24 @@ def stand_in(x: Tensor, alive: Tensor) -> Tensor:
     return torch.where(alive[:, None], x, x.index_select(0, alive.to(torch.uint8).argmax()[None]))
 
 
+def healed(leaves: Sequence[Tensor], alive: Tensor) -> list[Tensor]:
+    """The leaves, with NaN that failed rows were given in them replaced by what a living row was given.
+
+    Zero times the derivative at NaN is NaN: a sample whose input is NaN would spoil what all rows share. A leaf is
+    taken for a tensor of the rows where its first axis is as long as theirs; numbers that are not NaN stay.
+    """
+    if not len(alive):
+        return list(leaves)
+    donor = alive.to(torch.uint8).argmax()[None]
+    found = []
+    for leaf in leaves:
+        if leaf.dim() and leaf.shape[0] == len(alive):
+            gone = leaf.isnan() & ~alive.view(-1, *[1] * (leaf.dim() - 1))
+            leaf = torch.where(gone, leaf.index_select(0, donor), leaf)
+        found.append(leaf)
+    return found
+
+
 def filled(parts: Sequence[Tensor | None], leaves: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
     """The leaves' gradients where they are needed; zero where no step was taken that could give one."""
     return [
@@ -56,7 +74,7 @@ def gradients_again(
             given = list(inputs)
             for k, value in zip(wanted, values, strict=True):
                 given[k] = value
-            return tuple(run(stand_in(given[0], alive), given[1:]))
+            return tuple(run(stand_in(given[0], alive), healed(given[1:], alive)))
 
         # Not torch.autograd.grad: under torch.func these tensors may belong to a transform that has ended.
         found = torch.func.vjp(outputs, *(inputs[k] for k in wanted))[1](pulled)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.flows import Ran, Raw
-from cde_nets.gradient.living import filled, gradients_again, stand_in
+from cde_nets.gradient.living import filled, gradients_again, healed, stand_in
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.solver.dynamics import Adjoint, Dynamics
@@ -44,7 +44,7 @@ class _Reversed(torch.autograd.Function):
         needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
         if torch.is_grad_enabled():
             return None, *_again(plan, x0, leaves, alive, (p, q), needs), None, None, None, None
-        start, parts = _walk(plan, plan.dynamics.on(leaves), alive, pair, p, q)
+        start, parts = _walk(plan, plan.dynamics.on(healed(leaves, alive)), alive, pair, p, q)
         kept = filled(parts, leaves, needs[1:])
         return None, start if needs[0] else None, *kept, None, None, None, None
 

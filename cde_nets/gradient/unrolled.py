@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Gradient, Settings
+from cde_nets.gradient.living import healed
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options, positive, suggest, within
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -121,7 +122,8 @@ def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, 
         return solution
     check_map_declared(problem)
     alive = succeeded(iterate.status)[:, None]
-    problem = problem.on([_Gated.apply(leaf, alive.any()) for leaf in problem.leaves])  # type: ignore[no-untyped-call]
+    leaves = [_Gated.apply(leaf, alive.any()) for leaf in problem.leaves]  # type: ignore[no-untyped-call]
+    problem = problem.on(healed(leaves, alive[:, 0]))
     z = iterate.value
     if len(alive):
         # Rows that failed stand where a living row stands: what they give is masked at the end.

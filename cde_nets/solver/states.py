@@ -83,7 +83,7 @@ class Packing:
             return packed
         front = packed.shape[:-2]
         parts = packed.split(self._sizes, dim=-1)
-        leaves = [part.reshape(*front, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        leaves = [part.reshape((*front, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
         return pytree.tree_unflatten(leaves, self._spec)
 
     def time(self, t: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What failed rows, refused steps and a batch without survivors leave of the gradients that rows share."""
+"""Rows fail alone: what they, refused steps and a batch without survivors leave of values and gradients."""
 
 import math
 
@@ -8,8 +8,17 @@ import torch
 
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import PolynomialFields
-from cde_nets.gradient import Backsolve, Checkpointed, Discrete, solve
-from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, Tolerance
+from cde_nets.gradient import Backsolve, Checkpointed, Discrete, Implicit, Truncated, solve
+from cde_nets.solver import (
+    Anderson,
+    FixedPointProblem,
+    InitialValueProblem,
+    Picard,
+    Reversible,
+    RungeKutta,
+    Status,
+    Tolerance,
+)
 
 F64 = torch.float64
 METHODS = {
@@ -77,7 +86,11 @@ def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, grad
     both, good = Run(NAN + HEALTHY + POLE + HARD, controlled=controlled), [1, 2, 4]
     both.solve(METHODS[method], GRADIENTS[gradient])
     assert both.solution.succeeded.tolist() == [False, True, True, False, True]
+    assert both.solution.words()[0] == "diverged"
+    assert Status(int(both.solution.status[3])) in (Status.DIVERGED, Status.STEP_TOO_SMALL)
     torch.testing.assert_close(both.solution.value[good], alone.solution.value, rtol=1e-13, atol=0)
+    # What failed holds its last finite value: never what was not computed.
+    assert both.solution.value[3].isfinite()
     steps = both.solution.statistics.steps[good]
     if method == "per row":
         assert int(steps[2]) >= 10 * int(steps[:2].min())
@@ -86,6 +99,21 @@ def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, grad
     torch.testing.assert_close(got[1], want[1], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(got[0][good], want[0], rtol=1e-12, atol=1e-14)
     assert not got[0][[0, 3]].any()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", ["fixed", "per row"])
+def test_saved_states_of_healthy_rows_are_those_they_have_alone(method, gradient):
+    found = []
+    for rows, good in ((HEALTHY, [0, 1]), (NAN + HEALTHY + POLE, [1, 2])):
+        run = Run(rows, controlled=True)
+        run.solve(METHODS[method], GRADIENTS[gradient], save_at=[0.0, 0.3, 1.0])
+        value = run.solution.value[:, good]
+        weights = torch.tensor([[1.0], [-2.0], [0.5]], dtype=F64)[:, :, None]
+        grads = torch.autograd.grad((value * weights).sum(), (run.x, run.shared))
+        found.append((value.detach(), grads[0][good], grads[1]))
+    for got, want in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +193,71 @@ def test_a_refused_step_is_in_no_gradient(gradient, second):
         assert want.isfinite().all()
         assert want.any()
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-14)
+
+
+# -- a sample whose input is NaN, in what the function is given --------------------------------------------------------
+
+
+def injected(t, x, w, b):
+    """A layer of every row's own input b and of weights that all share."""
+    return torch.tanh(x @ w.T + b)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_nan_among_the_rows_args_spoils_no_gradient(method, gradient, second):
+    if second and gradient == "Backsolve":
+        pytest.skip("first derivatives only")
+    b = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    found = []
+    for inputs, good in (
+        (b, [0, 1, 2]),
+        (torch.cat([b[:1], torch.full((1, 2), math.nan, dtype=F64), b[1:]]), [0, 2, 3]),
+    ):
+        w = torch.eye(2, dtype=F64).requires_grad_()
+        inputs = inputs.clone().requires_grad_()
+        start = torch.zeros(len(inputs), 2, dtype=F64)
+        start[good] = 0.5
+        problem = InitialValueProblem(injected, start, args=(w, inputs))
+        solution = solve(problem, METHODS[method], gradient=GRADIENTS[gradient], throw=False)
+        assert solution.succeeded.sum() == 3
+        grads = torch.autograd.grad(solution.value[good].square().sum(), (w, inputs), create_graph=second)
+        if second:
+            grads = torch.autograd.grad(grads[0].square().sum() + grads[1][good].square().sum(), (w, inputs))
+        found.append((grads[0], grads[1][good]))
+    for got, want in zip(found[1], found[0], strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", [Implicit(), Truncated(5)], ids=["implicit", "truncated"])
+@pytest.mark.parametrize("method", [Picard(), Anderson()], ids=["picard", "anderson"])
+def test_rest_points_of_healthy_rows_are_those_they_have_alone(method, gradient, second):
+    w = (torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(0)) / 4).requires_grad_()
+    b = torch.randn(4, 3, dtype=F64, generator=torch.Generator().manual_seed(1))
+
+    def f(z, w, b):
+        # Rows marked by a large first entry have no rest point: z = z^2 + 20 has no real solution.
+        return torch.where(b[:, :1] > 10, z.square() + b, torch.tanh(z @ w.T + b))
+
+    def run(b, good):
+        problem = FixedPointProblem(f, torch.zeros_like(b), args=(w, b))
+        solution = solve(
+            problem, method, gradient=gradient, tolerance=Tolerance(1e-11, 1e-13), max_steps=200, throw=False
+        )
+        (grad,) = torch.autograd.grad(solution.value[good].square().sum(), w, create_graph=second)
+        if second:
+            (grad,) = torch.autograd.grad(grad.square().sum(), w)
+        return solution, grad
+
+    alone, want = run(b, [0, 1, 2, 3])
+    away = torch.tensor([[20.0, 1.0, -3.0]], dtype=F64)
+    good = [1, 2, 4, 5]
+    both, got = run(torch.cat([torch.full((1, 3), math.nan, dtype=F64), b[:2], away, b[2:]]), good)
+    assert both.succeeded[good].all()
+    assert both.words()[0] == "diverged"
+    assert not both.succeeded[3]
+    torch.testing.assert_close(both.value[good], alone.value, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)

@@ -183,8 +183,9 @@ def test_the_function_is_given_times_that_broadcast_against_its_state(case, meth
     solution = solve(InitialValueProblem(f, state), method, gradient=gradient)
     close(solution.value, mapped(lambda leaf: math.exp(-0.5) * leaf, state), rtol=2e-6, atol=0)
     sum(leaf.sum() for leaf in leaves(solution.value)).backward()
-    # Rows step by themselves where they may; in all other cases there is one time for all.
-    assert seen == {(wanted["per row"] if method is METHODS["per row"] else (), F64)}
+    # Rows step by themselves where they may; in all other cases, and to see what f depends on, one time is for all.
+    own = {(wanted["per row"], F64)} if method is METHODS["per row"] else set()
+    assert own <= seen <= own | {((), F64)}
 
 
 @pytest.mark.parametrize(
