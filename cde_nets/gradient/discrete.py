@@ -241,7 +241,9 @@ def still(step: Step, moves: Tensor) -> Step:
     """The step, of width 0 in rows that do not take it: what they would have run into is in no gradient."""
     if not isinstance(step.h, Tensor) or step.h.shape != moves.shape:
         return step
-    return step._replace(h=torch.where(moves, step.h, 0.0))
+    assert step.t is not None
+    assert step.end is not None
+    return step._replace(h=torch.where(moves, step.h, 0.0), end=torch.where(moves, step.end, step.t))
 
 
 def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:

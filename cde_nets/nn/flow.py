@@ -120,7 +120,7 @@ class ControlledODE(nn.Module):
         if not isinstance(x, Tensor):
             raise ValueError(f"x must be a torch tensor of shape (batch, {self.dim}); got a {type(x).__name__}.")
         problem = self._problem(x)
-        if self.throw:
+        if self.throw and not torch.compiler.is_compiling():
             self._check_finite(x)
         return self._run(problem, save_at)
 

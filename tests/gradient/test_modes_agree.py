@@ -1,9 +1,6 @@
 """One gradient, however it is computed: kept, taken again, reconstructed, pushed forward, transformed or compiled."""
 
 import math
-import os
-import subprocess
-import sys
 import weakref
 from collections import Counter
 
@@ -304,40 +301,6 @@ class Held(PiecewiseConstantControl):
     @property
     def leaves(self):
         return (self.values,)
-
-
-COMPILED = """
-import torch
-from cde_nets.controls import PiecewiseConstantControl
-from cde_nets.fields import PolynomialFields
-from cde_nets.gradient import Discrete, solve
-from cde_nets.solver import InitialValueProblem, RungeKutta
-
-torch.set_num_threads(1)
-family = PolynomialFields.random(2, 3, 2, seed=0, dtype=torch.float64)
-control = PiecewiseConstantControl.random(2, 3, scale=0.5, seed=2, dtype=torch.float64)
-x = torch.tensor([[0.3, -0.2], [0.1, 0.6]], dtype=torch.float64, requires_grad=True)
-
-def end(x):
-    problem = InitialValueProblem.controlled(family, control, x)
-    return solve(problem, RungeKutta("midpoint", steps=2), gradient=Discrete(), throw=False).value
-
-for run in (end, torch.compile(end, fullgraph=True, backend="aot_eager")):
-    found = torch.autograd.grad((run(x) * torch.tensor([[1.0, 2.0], [3.0, -1.0]])).sum(), (x, control.values))
-    print(*(repr(float(v)) for g in found for v in g.flatten()))
-"""
-
-
-def test_a_compiled_gradient_is_the_eager_one():
-    # In a process of its own: torch.compile does not look into the shape checker.
-    clean = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED], env=clean, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [torch.tensor([float(v) for v in line.split()], dtype=F64) for line in done.stdout.splitlines()]
-    assert len(rows) == 2
-    close(rows[1:], rows[:1], 1e-13)
 
 
 SECOND = {

@@ -78,9 +78,10 @@ class Called(Dynamics):
     def _beside(self, times: Tensor, inside: Tensor) -> Tensor:
         """Times in the state's real dtype; those that are a breakpoint moved by one bit to where the step is."""
         dtype = real(self.function.packing.dtype)
-        asked = times.to(dtype)
+        asked, inside = times.to(dtype), inside.to(dtype)
         for t in self._breakpoints:
-            asked = torch.where(times == t, torch.nextafter(asked, inside.to(dtype)), asked)
+            # As the state's dtype knows them: a time next to a breakpoint may be rounded to it.
+            asked = torch.where(asked == t, torch.nextafter(asked, inside), asked)
         return asked
 
 

@@ -116,7 +116,8 @@ class AdaptiveRungeKutta(Scheme):
         lands = memory.h * (1 + 1e-3) >= left
         width = torch.where(lands, left, memory.h)
         wide = (direction * width).to(real(x.dtype))
-        step = Step(0, wide, memory.t, self._inside(memory))
+        end = torch.where(lands, stop, memory.t + direction * width)
+        step = Step(0, wide, memory.t, end, self._inside(memory))
         _, slopes = stages(self.dynamics, self.tableau, x, step, first=memory.first)
         trial = along(x, wide, self.tableau.b, slopes)
         value, scale = trial, None
@@ -131,7 +132,6 @@ class AdaptiveRungeKutta(Scheme):
             factor = self.controller.factor(error, memory.previous, self._order)
         good = error <= 1
         moved = counted & good[:, 0]
-        end = torch.where(lands, stop, memory.t + direction * width)
         t = torch.where(good & counted[:, None] if self.per_row else good, end, memory.t)
         onward = moved[:, None] if self.per_row else good
         poor = ~finite_rows(value)
@@ -244,9 +244,11 @@ class AdaptiveRungeKutta(Scheme):
         size, slope = self._norm(x / scale), self._norm(first / scale)
         guess = torch.where((size < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * size / slope).clamp(max=span)
         stop = memory.stops[memory.piece]
-        guess = torch.minimum(guess.to(torch.float64), (stop - memory.t).abs())
+        left = (stop - memory.t).abs()
+        guess = torch.minimum(guess.to(torch.float64), left)
         wide = (direction * guess).to(real(x.dtype))
-        step = Step(0, wide, memory.t, self._inside(memory))
+        end = torch.where(guess < left, memory.t + direction * guess, stop)
+        step = Step(0, wide, memory.t, end, self._inside(memory))
         second = self.dynamics.velocity(x + wide * first, step.moment(1, 1.0))
         bend = self._norm((second - first) / scale) / guess
         most = torch.maximum(slope, bend)

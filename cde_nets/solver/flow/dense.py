@@ -72,6 +72,7 @@ class DenseOutput:
         rows = self._end.shape[0]
         starts = torch.stack([self._column(taken.step.t, rows) for taken in self._taken])
         widths = torch.stack([self._column(taken.step.h, rows) for taken in self._taken])
+        ends = torch.stack([self._column(taken.step.end, rows) for taken in self._taken])
         middles = torch.stack([self._column(taken.step.inside, rows) for taken in self._taken])
         moved = torch.stack([taken.moved for taken in self._taken])
         # The last step each row took that starts no later than t.
@@ -79,11 +80,11 @@ class DenseOutput:
         last = torch.where(moved & (self._sign * starts <= self._sign * t), numbers, -1).max(0).values
         place, row = last.clamp(min=0), torch.arange(rows, device=moved.device)
         x = self._states[place, row]
-        at, width = starts[place, row][:, None], widths[place, row][:, None]
-        theta = ((t - at) / width).clamp(max=1.0).to(real(x.dtype))
+        width, at, end, middle = (part[place, row][:, None] for part in (widths, starts, ends, middles))
+        theta = ((t - at) / (end - at)).clamp(max=1.0).to(real(x.dtype))
         together = self._taken[0].step.t is not None and self._taken[0].step.t.shape[0] == 1
         keep = slice(0, 1) if together else slice(None)
-        step = Step(0, width.to(real(x.dtype))[keep], at[keep], middles[place, row][:, None][keep])
+        step = Step(0, width.to(real(x.dtype))[keep], at[keep], end[keep], middle[keep])
         return torch.where(last[:, None] >= 0, self._extension(x, step, theta), x)
 
     def _extension(self, x: Tensor, step: Step, theta: float | Tensor) -> Tensor:

@@ -103,13 +103,14 @@ class Recorder:
     def _outputs_adaptive(self, before: Iterate, after: Iterate, passed: int) -> tuple[Output, ...]:
         step: Step = after.memory.step
         assert step.t is not None
+        assert step.end is not None
         assert after.moved is not None
         outputs = []
         together = step.t.shape[0] == 1
         for k in range(passed):
             index = before.memory.saved + k
             times: Tensor = after.memory.times
-            theta = (times[index.clamp(max=len(self.save_at) - 1)] - step.t) / step.h
+            theta = (times[index.clamp(max=len(self.save_at) - 1)] - step.t) / (step.end - step.t)
             if together:
                 outputs.append(Output(self._count + k, theta.to(real(before.value.dtype)), after.moved))
             else:

@@ -20,6 +20,7 @@ class Step(NamedTuple):
         h: its width; a number on a mesh known beforehand, else a tensor of shape (rows, 1) or (1, 1) in the state's
             real dtype.
         t: where it starts, float64 and shaped as h; None on a mesh known beforehand.
+        end: where it ends, as t: to the last bit where it ends on a breakpoint, which t + h in the state's dtype is not.
         inside: a time of the smooth piece it lies in, shaped as t.
         offset: the number of its first stage among those of the mesh, where a step is made of several.
     """
@@ -27,6 +28,7 @@ class Step(NamedTuple):
     n: int
     h: float | Tensor
     t: Tensor | None = None
+    end: Tensor | None = None
     inside: Tensor | None = None
     offset: int = 0
 
@@ -34,7 +36,9 @@ class Step(NamedTuple):
         """When stage j is evaluated."""
         if self.t is None:
             return Moment(self.n, self.offset + j)
-        return Moment(self.n, j, self.t if c == 0 else self.t + c * self.h, self.inside)
+        assert self.end is not None
+        time = self.t if c == 0 else self.end if c == 1 else self.t + c * (self.end - self.t)
+        return Moment(self.n, j, time, self.inside)
 
 
 def stages(
