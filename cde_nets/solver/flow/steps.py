@@ -20,7 +20,7 @@ class Step(NamedTuple):
         h: its width; a number on a mesh known beforehand, else a tensor of shape (rows, 1) or (1, 1) in the state's
             real dtype.
         t: where it starts, float64 and shaped as h; None on a mesh known beforehand.
-        end: where it ends, as t: to the last bit where it ends on a breakpoint, which t + h in the state's dtype is not.
+        end: where it ends, as t; a breakpoint to the last bit, which t + h in the state's dtype is not.
         inside: a time of the smooth piece it lies in, shaped as t.
         offset: the number of its first stage among those of the mesh, where a step is made of several.
     """
