@@ -124,7 +124,9 @@ def _row(of: str, name: str, order: int, steps: tuple[int, ...], errors: list[fl
 
 
 def _draw(ax: Axes, rows: list[dict[str, Any]], label: str) -> None:
-    for number, row in enumerate(rows):
+    for row in rows:
+        # A method looks the same in both pictures.
+        number = list(TABLEAUS).index(row["method"])
         widths = [1 / n for n in row["steps"]]
         marker = "o" if number < len(COLOURS) else "s"
         name, colour = f"{row['method']} ({row['order']}): {row['slope']:.2f}", COLOURS[number % len(COLOURS)]

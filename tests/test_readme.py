@@ -23,6 +23,17 @@ def test_the_networks_page_learns():
     assert float(accuracy) > 0.8, "half of the points have one label"
 
 
+def test_the_solver_page_says_what_it_prints():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "solver.md").read_text(), flags=re.DOTALL)
+    for example in code:
+        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+        if "print" in example:
+            flow, layer, back = done.stdout.splitlines()
+            assert re.fullmatch(r"Solution\(2 done; \d+ steps, \d+ rejected, \d+ evaluations\)", flow)
+            assert layer.startswith("Solution(5 converged;")
+            assert "steps" in back
+
+
 def test_the_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
