@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.controls import arguments, equal
-from cde_nets.controls.base import Control
+from cde_nets.controls.intervals import OnIntervals
 
 
-class HermiteControl(Control):
+class HermiteControl(OnIntervals):
     """The cubic Hermite interpolant of trained values and slopes at the knots n / steps of [0, 1].
 
     With h = 1 / steps and s = steps t - n on the n-th interval, from values y and slopes m = du/dt at its ends
@@ -31,6 +30,8 @@ class HermiteControl(Control):
             dtypes.
     """
 
+    continuous = True
+
     def __init__(
         self,
         steps: int,
@@ -39,32 +40,8 @@ class HermiteControl(Control):
         values: Float[Tensor, "knots count"] | None = None,
         slopes: Float[Tensor, "knots count"] | None = None,
     ) -> None:
-        super().__init__()
-        arguments.counts(steps=steps, count=count)
-        self.steps, self.count = steps, count
+        super().__init__(steps, count)
         self.values, self.slopes = arguments.parameters((steps + 1, count), values=values, slopes=slopes)
-
-    @classmethod
-    def random(
-        cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
-    ) -> HermiteControl:
-        """Initial values iid N(0, scale^2); the slopes start at zero.
-
-        Raises:
-            ValueError: a scale below 0, or as the class.
-        """
-        arguments.counts(steps=steps, count=count)
-        return cls(steps, count, values=arguments.normal((steps + 1, count), scale=scale, seed=seed, dtype=dtype))
-
-    @property
-    def breakpoints(self) -> tuple[float, ...]:
-        """The inner knots."""
-        return tuple(n / self.steps for n in range(1, self.steps))
-
-    @property
-    def jumps(self) -> bool:
-        """False: u is continuous, and so is its slope."""
-        return False
 
     def at(
         self, times: Float[Tensor, "*times"], inside: Float[Tensor, "..."] | None = None
@@ -79,7 +56,3 @@ class HermiteControl(Control):
         ends = (self.values[n], self.values[n + 1], self.slopes[n], self.slopes[n + 1])
         terms = [weight.to(self.values.dtype)[..., None] * end for weight, end in zip(weights, ends, strict=True)]
         return terms[0] + terms[1] + (terms[2] + terms[3])
-
-    def extra_repr(self) -> str:
-        """Shown by print(control)."""
-        return f"steps={self.steps}, count={self.count}"

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.controls import arguments, equal
-from cde_nets.controls.base import Control
+from cde_nets.controls.intervals import OnIntervals
 
 
-class PiecewiseConstantControl(Control):
+class PiecewiseConstantControl(OnIntervals):
     """u(t) = values[n] on the n-th of `steps` equal intervals of [0, 1].
 
     Args:
@@ -25,28 +25,11 @@ class PiecewiseConstantControl(Control):
         ValueError: steps or count below 1, values of another shape, not floating or not finite.
     """
 
+    continuous = False
+
     def __init__(self, steps: int, count: int, *, values: Float[Tensor, "steps count"] | None = None) -> None:
-        super().__init__()
-        arguments.counts(steps=steps, count=count)
-        self.steps, self.count = steps, count
+        super().__init__(steps, count)
         self.values = arguments.parameter(values, "values", (steps, count))
-
-    @classmethod
-    def random(
-        cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
-    ) -> PiecewiseConstantControl:
-        """Initial values iid N(0, scale^2).
-
-        Raises:
-            ValueError: a scale below 0, or as the class.
-        """
-        arguments.counts(steps=steps, count=count)
-        return cls(steps, count, values=arguments.normal((steps, count), scale=scale, seed=seed, dtype=dtype))
-
-    @property
-    def breakpoints(self) -> tuple[float, ...]:
-        """The ends of the inner intervals."""
-        return tuple(n / self.steps for n in range(1, self.steps))
 
     def at(
         self, times: Float[Tensor, "*times"], inside: Float[Tensor, "..."] | None = None
@@ -63,7 +46,3 @@ class PiecewiseConstantControl(Control):
         else:
             chosen = self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]
         return chosen[:, None, :].expand(-1, len(nodes), -1)
-
-    def extra_repr(self) -> str:
-        """Shown by print(control)."""
-        return f"steps={self.steps}, count={self.count}"
