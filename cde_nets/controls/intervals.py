@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import torch
 
 from cde_nets.controls import arguments
 from cde_nets.controls.base import Control
+
+# Not Self: a shape checker that decorates methods does not know their class.
+Kind = TypeVar("Kind", bound="OnIntervals")
 
 
 class OnIntervals(Control):
@@ -26,7 +29,9 @@ class OnIntervals(Control):
         self.steps, self.count = steps, count
 
     @classmethod
-    def random(cls, steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None) -> Self:
+    def random(
+        cls: type[Kind], steps: int, count: int, *, scale: float, seed: int, dtype: torch.dtype | None = None
+    ) -> Kind:
         """Initial values iid N(0, scale^2); slopes, where there are any, start at zero.
 
         Raises:
