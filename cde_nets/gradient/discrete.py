@@ -11,7 +11,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
-from cde_nets.gradient.living import filled, gradients_again, healed
+from cde_nets.gradient.living import filled, gradients_again, healed, places
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -146,7 +146,7 @@ class Walk:
         self._cotangents = cotangents
         self._adjoint: Adjoint = dynamics.adjoint()
         # Rows that failed stand where a living row stands, with cotangent zero: nothing of theirs reaches a sum.
-        self._donor = alive.to(torch.uint8).argmax() if len(alive) else None
+        self._places = places(alive)
         self._any = alive.any()
         self.p = torch.where(self._alive, cotangents.end, 0.0)
 
@@ -157,8 +157,7 @@ class Walk:
         if plan.uneven:
             good = good & taken.moved[:, None]
             taken = taken._replace(step=still(taken.step, good))
-        if self._donor is not None:
-            x = torch.where(self._alive, x, x.index_select(0, self._donor[None]))
+        x = x.index_select(0, self._places)
         inner: list[tuple[float | Tensor, Tensor]] = []
         for output in taken.outputs:
             valid = self._alive & output.valid[:, None] if plan.uneven else self._alive
@@ -175,8 +174,8 @@ class Walk:
         if plan.manifold is not None:
             assert scale is not None
             assert after is not None
-            end = torch.where(self._alive, after, x)
-            start, p = plan.manifold.pullback(x, Retraction(end, torch.where(self._alive, scale, 1.0)), p)
+            retraction = Retraction(after.index_select(0, self._places), scale.index_select(0, self._places))
+            start, p = plan.manifold.pullback(x, retraction, p)
             start, inner = self._unproject(x, taken, inner, start)
         mask = good if plan.uneven else None
         mu = increment_back(

@@ -13,7 +13,7 @@ from torch import Tensor
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import transforming, undeclared
-from cde_nets.gradient.living import healed
+from cde_nets.gradient.living import healed, stand_in
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -159,8 +159,7 @@ class _RestPoint(torch.autograd.Function):
         leaves = healed(leaves, alive)
         function = problem.map.on(leaves)
         # Rows that failed stand where a living row stands, with cotangent zero.
-        index = torch.where(alive, torch.arange(len(alive), device=alive.device), alive.to(torch.uint8).argmax())
-        z = z.index_select(0, index)
+        z = stand_in(z, alive)
         if torch.is_grad_enabled():
             w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
         else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.living import healed
+from cde_nets.gradient.living import healed, stand_in
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options, positive, suggest, within
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -124,10 +124,8 @@ def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, 
     alive = succeeded(iterate.status)[:, None]
     leaves = [_Gated.apply(leaf, alive.any()) for leaf in problem.leaves]  # type: ignore[no-untyped-call]
     problem = problem.on(healed(leaves, alive[:, 0]))
-    z = iterate.value
-    if len(alive):
-        # Rows that failed stand where a living row stands: what they give is masked at the end.
-        z = torch.where(alive, z, z.index_select(0, alive[:, 0].to(torch.uint8).argmax()[None]))
+    # Rows that failed stand where a living row stands: what they give is masked at the end.
+    z = stand_in(iterate.value, alive[:, 0])
     for weight in reversed(weights):
         z = problem.value(z)
         z = z if weight == 1 else _Scaled.apply(z, weight)  # type: ignore[no-untyped-call]

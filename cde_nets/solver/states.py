@@ -123,6 +123,5 @@ def finite_rows(x: Tensor) -> Tensor:
     """Whether all numbers of a row are finite, shape (rows,)."""
     if x.shape[1] == 0:
         return torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    # NaN and infinity both fail the comparison, and one reduction is all that is made.
-    finite: Tensor = torch.linalg.vector_norm(x, math.inf, dim=1) < math.inf
-    return finite
+    # NaN and infinity both fail the comparison. Torch's infinity norm is the same number, many times slower.
+    return x.abs().amax(1) < math.inf
