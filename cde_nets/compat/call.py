@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cde_nets.compat.flat import Closed, FlatField, Function, Layout, crossing_of, opaque, parameters_of
 from cde_nets.errors import DivergedError, SolveError
 from cde_nets.gradient import Autograd, Discrete, Gradient, solve
-from cde_nets.gradient.declared import undeclared
+from cde_nets.gradient.declared import Randomness, undeclared
 from cde_nets.options import suggest
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
 from cde_nets.solver.flow.torchdiffeq import adapts, check_method, check_options
@@ -347,8 +347,11 @@ def differentiation(call: Call) -> tuple[Gradient, tuple[Tensor, ...]]:
     leaves = tuple(leaf for leaf in parameters_of(call.func) if leaf.requires_grad)
     y = call.layout.flatten(call.y0).detach().requires_grad_(True)
     t = call.t.detach()[0].to(device=y.device, dtype=call.layout.dtype.to_real())
-    value = FlatField(call.func, call.layout)(t, y)
-    return (Autograd(), ()) if undeclared(value, (y, *leaves)) else (Discrete(), leaves)
+    with Randomness(y.device) as randomness:
+        value = FlatField(call.func, call.layout)(t, y)
+    # Numbers drawn anew on the way back would be others.
+    plain = bool(undeclared(value, (y, *leaves))) or randomness.drawn
+    return (Autograd(), ()) if plain else (Discrete(), leaves)
 
 
 def alike(call: Call, back: Call) -> bool:

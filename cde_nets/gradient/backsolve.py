@@ -71,11 +71,12 @@ class Backsolve(Gradient):
                 )
         saves, at_start = save_times(problem, settings.save_at.times)
         scheme = own_steps(method.resolve(problem, saves), "Backsolve")
+        if torch.is_grad_enabled():
+            check_declared(problem)
         with torch.no_grad():
             ran = run_flow(problem, scheme, settings, saves, None)
         raw, backward = ran.raw, None
         if torch.is_grad_enabled():
-            check_declared(problem)
             plan = _Plan(problem, back, settings, self.tolerance or settings.tolerance, saves)
             x0 = problem.packed()
             if any(t.requires_grad for t in (x0, *plan.leaves)):

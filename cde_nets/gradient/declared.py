@@ -1,39 +1,104 @@
-"""A gradient that would be lost is refused: what a field closes over must be declared."""
+"""What would make a gradient wrong without a word is refused: hidden tensors, random numbers, buffers that change."""
 
 from __future__ import annotations
+
+import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cde_nets.solver.dynamics import Called, Dynamics, Moment, Sum, WithLogDeterminant
+from cde_nets.solver.dynamics import Called, Dynamics, Sum, WithLogDeterminant
+from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.states import real
 
 
 def check_declared(problem: InitialValueProblem) -> None:
-    """Refuse a field that depends on tensors wanting gradients which are neither its parameters nor its args.
-
-    It costs one evaluation of a user's function; nothing is checked while torch.compile or torch.func transform.
+    """Refuse a field that the gradient would not be right for; it costs one evaluation of a user's function.
 
     Raises:
-        ValueError: such a tensor; the message says how to declare it.
+        ValueError: as `examine`.
     """
-    if transforming():
-        return
     for part in _called(problem.dynamics):
         # A flow with its log-determinant has the plain state first.
         state = problem.x0 if part.function.packing.shapes == problem.packing.shapes else problem.x0[0]
-        x = part.function.packing.pack(state).detach()
-        t = torch.full((1, 1), problem.t0, dtype=torch.float64, device=x.device)
-        with torch.enable_grad():
-            value = part.velocity(x, Moment(0, 0, t, t))
-        hidden = undeclared(value, part.leaves)
-        if hidden:
-            shapes = ", ".join(str(tuple(leaf.shape)) for leaf in hidden[:3])
-            raise ValueError(
-                f"The field depends on {len(hidden)} tensor(s) that want a gradient (shapes {shapes}) and that it was "
-                "not given: this gradient would lose them. Make the field an nn.Module that holds them, pass them in "
-                "args=(..) as f(t, x, *args), or take gradient=Autograd()."
-            )
+        x = part.function.packing.pack(state)
+        t = torch.full((), problem.t0, dtype=real(x.dtype), device=x.device)
+        examine(part.function, x, t, call="f(t, x, *args)", instead="Autograd()")
+
+
+def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead: str, repeated: bool = True) -> None:
+    """Look at one evaluation of a user's function for what a gradient that evaluates it again would miss.
+
+    Args:
+        function: the user's.
+        x: a packed state.
+        *lead: what it is given before the state.
+        call: how the function is called, for messages.
+        instead: a gradient that has none of these limits.
+        repeated: the gradient evaluates the function again where it has been evaluated before.
+
+    Raises:
+        ValueError: the function depends on tensors that want gradients and that it was not given, draws random
+            numbers, or changes its buffers.
+    """
+    with Randomness(x.device) as randomness:
+        value, changed = function.apart(x, *lead)
+    if value.requires_grad:
+        hidden = undeclared(value, ())
+        found = f"{len(hidden)} tensor(s) (shapes {', '.join(str(tuple(h.shape)) for h in hidden[:3])})"
+        raise ValueError(
+            f"{function.who} depends on {found if hidden else 'tensors'} that want a gradient and that it was not "
+            f"given: this gradient would lose them. Make it an nn.Module that holds them, pass them in args=(..) as "
+            f"{call}, or take gradient={instead}."
+        )
+    if randomness.drawn and repeated:
+        raise ValueError(
+            f"{function.who} depends on random numbers (dropout?), and the way back would draw others. Put the module "
+            f"in eval mode, draw the numbers before and pass them in args=(..), or take gradient={instead}."
+        )
+    if changed and repeated:
+        raise ValueError(
+            f"{function.who} changes buffers of its module ({', '.join(changed[:3])}; batch normalisation in train "
+            f"mode?), and the way back would change them again. Put the module in eval mode, or take "
+            f"gradient={instead}."
+        )
+
+
+class Randomness:
+    """Whether torch's generators are used within; they are put back to where they were.
+
+    Attributes:
+        drawn: so it is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self.drawn = device, False
+        self._states: tuple[Tensor, ...] = ()
+
+    def __enter__(self) -> Randomness:
+        # Under a transform random numbers are the transform's business, and generators cannot be read.
+        self._states = () if transforming() else self._read()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._states:
+            return
+        self.drawn = any(_bytes(one) != _bytes(two) for one, two in zip(self._states, self._read(), strict=True))
+        if self.drawn:
+            torch.set_rng_state(self._states[0])
+            if len(self._states) > 1:
+                torch.cuda.set_rng_state(self._states[1], self._device)
+
+    def _read(self) -> tuple[Tensor, ...]:
+        cpu = torch.get_rng_state()
+        return (cpu, torch.cuda.get_rng_state(self._device)) if self._device.type == "cuda" else (cpu,)
+
+
+def _bytes(state: Tensor) -> bytes:
+    # Generators' states lie on the host: comparing them as tensors would look like waiting for a device.
+    return ctypes.string_at(state.data_ptr(), state.numel())
 
 
 def transforming() -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
-from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_flow, save_times
+from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
 from cde_nets.gradient.living import filled, gradients_again, healed, places
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
@@ -68,8 +68,7 @@ def solve_recorded(
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x0, *leaves))
     if torch.is_grad_enabled():
         check_declared(problem)
-    with torch.no_grad():
-        ran = run_flow(problem, scheme, settings, saves, keep if wanted else None)
+    ran = run_apart(problem, scheme, settings, saves, keep if wanted else None)
     raw = ran.raw
     if wanted:
         plan = Plan(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cde_nets.gradient.base import Settings
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
-from cde_nets.solver.flow.dense import DenseOutput
+from cde_nets.solver.flow.dense import DenseOutput, Stopped
 from cde_nets.solver.flow.events import Hits, evaluate, locate
 from cde_nets.solver.flow.fixed import FixedRungeKutta
 from cde_nets.solver.flow.record import Recorder, States, interpolate
@@ -87,6 +87,11 @@ def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | N
     """
     if times is None:
         return [], False
+    if isinstance(times, Tensor) and times.requires_grad:
+        raise ValueError(
+            "The save times want a gradient, which times do not get here: detach them, or take "
+            "cde_nets.compat.torchdiffeq.odeint, where they do."
+        )
     try:
         wanted = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times)]
     except (TypeError, ValueError):
@@ -95,7 +100,10 @@ def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | N
     sign = math.copysign(1.0, problem.t1 - problem.t0)
     outside = next((t for t in wanted if not low <= t <= high), None)
     if outside is not None:
-        raise ValueError(f"The save time {outside:g} lies outside of the flow's times, {low:g} to {high:g}.")
+        raise ValueError(
+            f"The save time {outside!r} lies outside of the flow's times, {low:g} to {high:g}. (Times made in single "
+            "precision are seldom those in double: give them as numbers, or with dtype=torch.float64.)"
+        )
     for one, two in itertools.pairwise(wanted):
         if sign * one >= sign * two:
             order = "rise" if sign > 0 else "fall"
@@ -145,6 +153,28 @@ def run_flow(
     return Ran(Raw(iterate.value, saved, hit), iterate, recorder, tracer, theta, crossing)
 
 
+def run_apart(
+    problem: InitialValueProblem, scheme: OwnSteps, settings: Settings, saves: Sequence[float], keep: States | None
+) -> Ran:
+    """`run_flow` without a graph, for a gradient that makes its own; keep is None where nothing known wants one.
+
+    Raises:
+        ValueError: no tensor that the flow was given wants a gradient, but one that it depends on does.
+    """
+    if keep is not None or not torch.is_grad_enabled():
+        with torch.no_grad():
+            return run_flow(problem, scheme, settings, saves, keep)
+    # No graph comes about here, unless the field depends on what nobody has told of.
+    ran = run_flow(problem, scheme, settings, saves, None)
+    if ran.raw.end.requires_grad:
+        raise ValueError(
+            "The field depends on tensors that want a gradient and that it was not given, though not at the start: "
+            "this gradient would lose them. Make it an nn.Module that holds them, pass them in args=(..) as "
+            "f(t, x, *args), or take gradient=Autograd()."
+        )
+    return ran
+
+
 def finish(
     problem: InitialValueProblem,
     ran: Ran,
@@ -156,13 +186,14 @@ def finish(
 ) -> Solution:
     """The solution: states as the user builds them, events with their times' gradient."""
     packing, iterate = problem.packing, ran.iterate
-    end, saved, event_time, reached = raw.end, raw.saved, None, _reached(ran)
+    end, saved, event_time, reached, stopped = raw.end, raw.saved, None, _reached(ran), None
     if raw.hit is not None:
         assert ran.crossing is not None
         met = (iterate.status == int(Status.EVENT))[:, None]
         reached = torch.where(met, ran.crossing, reached[:, None])[:, 0]
         point, time = _attach_time(problem, raw.hit, ran.crossing)
         end = torch.where(met, point, end)
+        stopped = Stopped(met, ran.crossing, point.detach())
         event_time = torch.where(met, time, problem.t1)[:, 0]
         if saved.shape[0]:
             sign = math.copysign(1.0, problem.t1 - problem.t0)
@@ -173,8 +204,8 @@ def finish(
     if settings.save_at.times is not None:
         value = torch.cat([problem.packed()[None], saved]) if at_start else saved
     statistics = Statistics(iterate.accepted, iterate.rejected, evaluations())
-    trace = _trace(problem, ran, raw.end.detach()) if settings.save_at.steps else None
-    dense = _dense(problem, ran, raw.end.detach()) if settings.save_at.dense else None
+    trace = _trace(problem, ran, raw.end.detach(), stopped) if settings.save_at.steps else None
+    dense = _dense(problem, ran, raw.end.detach(), stopped) if settings.save_at.dense else None
     return Solution(packing.unpack(value), iterate.status, statistics, reached, _size(end), event_time, trace, dense)
 
 
@@ -183,27 +214,34 @@ def _size(end: Tensor) -> Tensor:
     return size
 
 
-def _trace(problem: InitialValueProblem, ran: Ran, end: Tensor) -> Trace:
+def _trace(problem: InitialValueProblem, ran: Ran, end: Tensor, stopped: Stopped | None) -> Trace:
     tracer = ran.tracer
     assert tracer is not None
     assert tracer.keep is not None
     states = [tracer.keep.kept[n][:, : end.shape[1]] for n in range(tracer.keep.count)]
-    values = problem.packing.unpack(torch.stack([*states, end]))
     if tracer.mesh is not None:
-        return Trace(values, torch.tensor(tracer.mesh, dtype=torch.float64, device=end.device))
-    # A step that was refused shows as a time that stands still.
-    times = [taken.step.t for taken in tracer.taken if taken.step.t is not None]
-    together = torch.cat([*times, ran.iterate.memory.t], 1).mT
-    return Trace(values, together[:, 0] if together.shape[1] == 1 else together)
+        times = torch.tensor(tracer.mesh, dtype=torch.float64, device=end.device)[:, None]
+    else:
+        # A step that was refused shows as a time that stands still.
+        starts = [taken.step.t for taken in tracer.taken if taken.step.t is not None]
+        times = torch.cat([*starts, ran.iterate.memory.t], 1).mT
+    values = torch.stack([*states, end])
+    if stopped is not None:
+        sign = math.copysign(1.0, problem.t1 - problem.t0)
+        values = torch.stack([stopped.hold(t[:, None], x, sign) for t, x in zip(times, values, strict=True)])
+        if times.shape[1] == len(end):
+            late = stopped.met[:, 0] & (sign * times > sign * stopped.time[:, 0])
+            times = torch.where(late, stopped.time[:, 0], times)
+    return Trace(problem.packing.unpack(values), times[:, 0] if times.shape[1] == 1 else times)
 
 
-def _dense(problem: InitialValueProblem, ran: Ran, end: Tensor) -> DenseOutput:
+def _dense(problem: InitialValueProblem, ran: Ran, end: Tensor, stopped: Stopped | None) -> DenseOutput:
     tracer = ran.tracer
     assert tracer is not None
     assert tracer.keep is not None
     states = [tracer.keep.kept[n] for n in range(tracer.keep.count)]
     # On a fixed grid the steps may have left out the stages that only the extension needs.
-    return DenseOutput(problem, tableau(tracer.tableau.name), tracer.mesh, tracer.taken, states, end)
+    return DenseOutput(problem, tableau(tracer.tableau.name), tracer.mesh, tracer.taken, states, end, stopped)
 
 
 def _reached(ran: Ran) -> Tensor:
@@ -220,18 +258,18 @@ def _attach_time(problem: InitialValueProblem, point: Tensor, time: Tensor) -> t
     One Newton step t - g / (dg/dt along the flow), with the slope held fixed, changes no value and has the derivative
     of the implicit function; the state moves along its velocity with it.
     """
-    wanted = torch.is_grad_enabled() and point.requires_grad
-    if not wanted:
-        return point, time
     event, packing = problem.event, problem.packing
     assert event is not None
     here = time.detach()
+    # What the event's own function depends on may want a gradient where the state does not.
+    g = evaluate(event, packing, here, point)
+    if not g.requires_grad:
+        return point, time
     with torch.no_grad():
         velocity = velocity_at(problem, point.detach(), here)
         slope = torch.func.jvp(
             lambda t, x: evaluate(event, packing, t, x), (here, point.detach()), (torch.ones_like(here), velocity)
         )[1]
-    g = evaluate(event, packing, here, point)
     shift = -((g - g.detach()) / slope)[:, None]
     moved = here + shift.to(here.dtype)
     return point + velocity * shift.to(velocity.dtype), moved

@@ -58,6 +58,8 @@ class Implicit(Gradient):
     def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
         problem = problem.counted()
+        if torch.is_grad_enabled() and isinstance(problem, FixedPointProblem):
+            check_map_declared(problem, problem.packed())
         with torch.no_grad():
             iterate, solution = run_rest(problem, method, settings)
         if not torch.is_grad_enabled():
@@ -72,8 +74,9 @@ class Implicit(Gradient):
         if isinstance(problem, LinearProblem):
             value = self._linear(problem, iterate.value, alive, inner)
         else:
-            check_map_declared(problem)
             if not any(leaf.requires_grad for leaf in problem.leaves):
+                # What the map depends on may show only here.
+                check_map_declared(problem, iterate.value)
                 return solution
             value = _RestPoint.apply(inner, problem, iterate.value, alive, *problem.leaves)  # type: ignore[no-untyped-call]
         return solution.differentiable(problem.packing.unpack(value), inner.backward)

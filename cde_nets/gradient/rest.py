@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Settings
-from cde_nets.gradient.declared import transforming, undeclared
+from cde_nets.gradient.declared import examine
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.loop import run
@@ -59,21 +59,10 @@ def run_rest(
     return iterate, Solution(problem.packing.unpack(iterate.value), iterate.status, statistics, size=size, trace=trace)
 
 
-def check_map_declared(problem: FixedPointProblem) -> None:
-    """Refuse a map that depends on tensors wanting gradients which are neither its parameters nor its args.
+def check_map_declared(problem: FixedPointProblem, z: Tensor, *, repeated: bool = True) -> None:
+    """Refuse a map that the gradient would not be right for, by one evaluation at packed states z.
 
     Raises:
-        ValueError: such a tensor.
+        ValueError: as `cde_nets.gradient.declared.examine`.
     """
-    if transforming():
-        return
-    with torch.enable_grad():
-        value = problem.function(problem.packed().detach())
-    hidden = undeclared(value, problem.leaves)
-    if hidden:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in hidden[:3])
-        raise ValueError(
-            f"The map depends on {len(hidden)} tensor(s) that want a gradient (shapes {shapes}) and that it was not "
-            "given: this gradient would lose them. Make the map an nn.Module that holds them, pass them in args=(..) "
-            "as f(z, *args), or take gradient=Unrolled()."
-        )
+    examine(problem.function, z, call="f(z, *args)", instead="Unrolled()", repeated=repeated)

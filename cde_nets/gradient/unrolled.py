@@ -31,7 +31,15 @@ class Unrolled(Gradient):
 
     def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
-        return run_rest(problem.counted(), method, settings)[1]
+        problem = problem.counted()
+        iterate, solution = run_rest(problem, method, settings)
+        known = problem.leaves if isinstance(problem, FixedPointProblem) else ()
+        wanting = [leaf for leaf in known if leaf.requires_grad]
+        if iterate.value.requires_grad or not wanting or not torch.is_grad_enabled():
+            return solution
+        # The start was at rest: no step was taken, and the gradient is zero, not missing.
+        value = iterate.value + sum(leaf.flatten()[:0].sum().real for leaf in wanting)
+        return solution.differentiable(problem.packing.unpack(value))
 
 
 @options
@@ -116,11 +124,13 @@ class RandomlyTruncated(Gradient):
 def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, weights: list[float]) -> Solution:
     """Apply f once for each weight to the rest point; weights[k] multiplies what reaches term k and those after it."""
     problem = problem.counted()
+    if torch.is_grad_enabled():
+        # What is differentiated is evaluated only once.
+        check_map_declared(problem, problem.packed(), repeated=False)
     with torch.no_grad():
         iterate, solution = run_rest(problem, method, settings)
     if not torch.is_grad_enabled():
         return solution
-    check_map_declared(problem)
     alive = succeeded(iterate.status)[:, None]
     leaves = [_Gated.apply(leaf, alive.any()) for leaf in problem.leaves]  # type: ignore[no-untyped-call]
     problem = problem.on(healed(leaves, alive[:, 0]))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cde_nets.solver.function import PackedFunction
+from cde_nets.solver.function import PackedFunction, arguments
 from cde_nets.solver.states import Packing
 
 
@@ -38,7 +38,7 @@ class FixedPointProblem:
         if not callable(function):
             raise ValueError(f"function must be a function or module f(z); got a {type(function).__name__}.")
         self.packing, self.z0 = Packing(z0, coupled=coupled), z0
-        self.function = PackedFunction(function, args, self.packing, "The map's value")
+        self.function = PackedFunction(function, arguments(args), self.packing, "The map's value")
         self.is_root = False
         self.evaluations = self.products = 0
 

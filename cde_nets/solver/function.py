@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,21 +39,19 @@ class PackedFunction:
     ) -> None:
         self.function, self.args, self.packing, self.what = function, tuple(args), packing, what
         self.plus_identity = plus_identity
-        self._parameters = (
-            {name: p for name, p in function.named_parameters() if p.requires_grad}
-            if isinstance(function, nn.Module)
-            else {}
-        )
+        self._parameters, self._names = _parameters_of(function)
         self._tensors = [k for k, value in enumerate(self.args) if _differentiable(value)]
-        self.leaves: tuple[Tensor, ...] = (
-            *self._parameters.values(),
-            *(self.args[k] for k in self._tensors),
-        )
+        self.leaves: tuple[Tensor, ...] = (*self._parameters, *(self.args[k] for k in self._tensors))
         self._own = True
+
+    @property
+    def who(self) -> str:
+        """How error messages call the function."""
+        return self.what.removesuffix("'s value")
 
     def on(self, leaves: Sequence[Tensor]) -> PackedFunction:
         """The same with other tensors in the place of its leaves."""
-        other = PackedFunction(self.function, self.args, self.packing, self.what, plus_identity=self.plus_identity)
+        other = copy.copy(self)
         other.leaves, other._own = tuple(leaves), False
         return other
 
@@ -63,9 +63,42 @@ class PackedFunction:
         """
         return self._evaluate(x, lead, None if self._own else self.leaves)
 
+    def apart(self, x: Tensor, *lead: Any) -> tuple[Tensor, list[str]]:
+        """The value with everything known detached, so that a graph it has is of what is not known.
+
+        Buffers are copies, and the module's own stay as they are.
+
+        Returns:
+            The packed value, and the names of the buffers that the function changed.
+        """
+        buffers: dict[str, Tensor] = {}
+        if isinstance(self.function, nn.Module):
+            buffers = {name: b.detach().clone() for name, b in self.function.named_buffers()}
+        versions = {name: b._version for name, b in buffers.items()}
+        with torch.enable_grad():
+            value = self._evaluate(x.detach(), lead, [leaf.detach() for leaf in self.leaves], buffers)
+        return value, [name for name, b in buffers.items() if b._version != versions[name]]
+
     def linearize(self, x: Tensor, *lead: Any) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-        """The value at x, and w -> the cotangents of the state and of every leaf."""
-        found = torch.func.vjp(lambda y, *leaves: self._evaluate(y, lead, leaves), x, *self.leaves)
+        """The value at x, and w -> the cotangents of the state and of every leaf.
+
+        Raises:
+            RuntimeError: where no graph is wanted, a value that depends on tensors that want gradients and are unknown.
+        """
+        inputs = (x, *self.leaves)
+        if torch.is_grad_enabled():
+            found = torch.func.vjp(lambda y, *leaves: self._evaluate(y, lead, leaves), *inputs)
+            return found[0], found[1]
+        with torch.enable_grad():
+            found = torch.func.vjp(
+                lambda y, *leaves: self._evaluate(y, lead, leaves), *(tensor.detach() for tensor in inputs)
+            )
+        if found[0].requires_grad:
+            raise RuntimeError(
+                f"{self.who} depends here on tensors that want a gradient, that it was not given, and that it did not "
+                "depend on when that was checked: the gradient would miss them. Make it an nn.Module that holds them, "
+                "or pass them in args=(..)."
+            )
         return found[0], found[1]
 
     def pullback(self, x: Tensor, w: Tensor, *lead: Any) -> tuple[Tensor, ...]:
@@ -82,11 +115,19 @@ class PackedFunction:
         tangent: Tensor = torch.func.jvp(lambda y: self(y, *lead), (x,), (v,))[1]
         return tangent
 
-    def _evaluate(self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None) -> Tensor:
-        value = self._function(x, lead, leaves)
+    def _evaluate(
+        self,
+        x: Tensor,
+        lead: Sequence[Any],
+        leaves: Sequence[Tensor] | None,
+        buffers: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
+        value = self._function(x, lead, leaves, buffers)
         return x + value if self.plus_identity else value
 
-    def _function(self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None) -> Tensor:
+    def _function(
+        self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None, buffers: Mapping[str, Tensor]
+    ) -> Tensor:
         state = self.packing.unpack(x)
         if leaves is None:
             return self.packing.pack(self.function(*lead, state, *self.args), self.what)
@@ -95,10 +136,38 @@ class PackedFunction:
             args[k] = value
         if not isinstance(self.function, nn.Module):
             return self.packing.pack(self.function(*lead, state, *args), self.what)
-        parameters = dict(zip(self._parameters, leaves[:own], strict=True))
-        return self.packing.pack(
-            torch.func.functional_call(self.function, parameters, (*lead, state, *args)), self.what
+        given = {name: leaf for names, leaf in zip(self._names, leaves[:own], strict=True) for name in names}
+        # Not tied by torch: every place has been named, and a module that has two names would be left spoilt.
+        value = torch.func.functional_call(
+            self.function, {**given, **buffers}, (*lead, state, *args), tie_weights=False
         )
+        return self.packing.pack(value, self.what)
+
+
+def arguments(args: Any) -> tuple[Any, ...]:
+    """What is passed on to a function, as a tuple.
+
+    Raises:
+        ValueError: a single argument, which would be taken apart.
+    """
+    if not isinstance(args, tuple | list):
+        raise ValueError(
+            f"args must be a tuple of what follows the state, such as args=(a,); got a {type(args).__name__}."
+        )
+    return tuple(args)
+
+
+def _parameters_of(function: Any) -> tuple[list[Tensor], list[list[str]]]:
+    """The parameters that train, each once, and the names of all the places where each stands."""
+    if not isinstance(function, nn.Module):
+        return [], []
+    places: dict[Tensor, list[str]] = {}
+    for prefix, module in function.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if parameter.requires_grad:
+                places.setdefault(parameter, []).append(f"{prefix}.{name}" if prefix else name)
+    order = [p for p in function.parameters() if p.requires_grad]
+    return list(order), [places[p] for p in order]
 
 
 def _differentiable(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from cde_nets.solver.dynamics import Called, Controlled, Dynamics, Sum, WithLogD
 from cde_nets.solver.flow.events import Event
 from cde_nets.solver.flow.manifold import Manifold
 from cde_nets.solver.flow.manifold import manifold as manifold_named
+from cde_nets.solver.function import arguments
 from cde_nets.solver.states import Packing, real
 
 
@@ -62,8 +64,8 @@ class InitialValueProblem:
     ) -> None:
         if not callable(field):
             raise ValueError(f"field must be a function or module f(t, x); got a {type(field).__name__}.")
-        packing = Packing(x0, coupled=coupled)
-        called = Called(field, tuple(args), packing, breakpoints)
+        packing, breakpoints = Packing(x0, coupled=coupled), _times(breakpoints)
+        called = Called(field, arguments(args), packing, breakpoints)
         self._set(called, packing, x0, t0, t1, breakpoints, bool(breakpoints), manifold)
         self.event = event if event is None or isinstance(event, Event) else Event(event)
 
@@ -173,12 +175,20 @@ class InitialValueProblem:
         jumps: bool,
         manifold: str | Manifold | None,
     ) -> None:
+        for name, time in (("t0", t0), ("t1", t1)):
+            if isinstance(time, Tensor) and time.requires_grad:
+                raise ValueError(
+                    f"{name} wants a gradient, which times do not get here: pass float({name}), make time a factor of "
+                    "the field, or take cde_nets.compat.torchdiffeq.odeint, where times do."
+                )
         self.t0, self.t1 = float(t0), float(t1)
         if not (math.isfinite(self.t0) and math.isfinite(self.t1)) or self.t0 == self.t1:
             raise ValueError(f"A flow needs two different finite times; got t0={t0!r} and t1={t1!r}.")
         self.dynamics, self.packing, self.x0 = dynamics, packing, x0
         low, high = sorted((self.t0, self.t1))
-        inner = sorted({float(t) for t in breakpoints if low < t < high}, reverse=self.t1 < self.t0)
+        # Next to an end there is no time between, and nothing to step over.
+        margin = 16 * sys.float_info.epsilon * max(abs(low), abs(high), high - low)
+        inner = sorted({t for t in _times(breakpoints) if low + margin < t < high - margin}, reverse=self.t1 < self.t0)
         self.breakpoints: tuple[float, ...] = tuple(inner)
         self.jumps = jumps
         self.manifold = manifold_named(manifold) if isinstance(manifold, str) or manifold is None else manifold
@@ -193,6 +203,16 @@ class InitialValueProblem:
     def packed(self) -> Tensor:
         """The initial state as (rows, numbers)."""
         return self.packing.pack(self.x0)
+
+
+def _times(breakpoints: Any) -> list[float]:
+    try:
+        times = [float(t) for t in breakpoints]
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"breakpoints must be a sequence of times, such as (0.5,); got {breakpoints!r}.") from None
+    if any(math.isnan(t) for t in times):
+        raise ValueError(f"breakpoints must be times; got {times!r}.")
+    return times
 
 
 class _Drift:

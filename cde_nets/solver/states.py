@@ -97,7 +97,8 @@ class Packing:
         if self._axes is None:
             raise ValueError(
                 "A time for each row does not broadcast against tensors with different numbers of axes "
-                f"({', '.join(map(str, self.shapes))}); take one step size for all rows: per_row=False."
+                f"({', '.join(map(str, self.shapes))}). Take one step size for all rows, per_row=False; events happen "
+                "to each row at a time of its own and need tensors with as many axes each: unsqueeze the smaller ones."
             )
         return t.reshape(-1, *[1] * (self._axes - 1))
 

@@ -95,7 +95,6 @@ def test_a_module_has_the_gradient_of_autograd(method):
     agree(lambda: InitialValueProblem(field, x), (x, *field.parameters()), METHODS[method], **options)
 
 
-@pytest.mark.xfail(strict=True, reason="torch.func.functional_call leaves a layer that has two names spoilt")
 def test_a_layer_may_have_two_names():
     class Twice(nn.Module):
         def __init__(self):

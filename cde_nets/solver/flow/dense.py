@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,24 @@ from cde_nets.solver.flow.steps import Step, stages
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.states import real
+
+
+class Stopped(NamedTuple):
+    """Rows that stopped at an event.
+
+    Attributes:
+        met: which, shape (rows, 1).
+        time: when, float64, shape (rows, 1).
+        state: where, shape (rows, numbers).
+    """
+
+    met: Tensor
+    time: Tensor
+    state: Tensor
+
+    def hold(self, t: Tensor | float, x: Tensor, sign: float) -> Tensor:
+        """The states x at t, with rows that have stopped by then where they stopped; sign is that of time's course."""
+        return torch.where(self.met & (sign * t >= sign * self.time), self.state, x)
 
 
 class DenseOutput:
@@ -29,6 +47,7 @@ class DenseOutput:
         taken: the steps.
         states: where each of them started.
         end: the last states.
+        stopped: the rows that stopped within a step.
     """
 
     def __init__(
@@ -39,8 +58,10 @@ class DenseOutput:
         taken: Sequence[Taken],
         states: Sequence[Tensor],
         end: Tensor,
+        stopped: Stopped | None = None,
     ) -> None:
         self._problem, self._tableau, self._mesh, self._taken = problem, tableau, mesh, taken
+        self._stopped = stopped
         self._states, self._end = torch.stack([*states, end]).detach(), end.detach()
         with torch.no_grad():
             dynamics = problem.dynamics
@@ -58,6 +79,8 @@ class DenseOutput:
         if not low <= t <= high:
             raise ValueError(f"t={t!r} lies outside of the flow's times, {low:g} to {high:g}.")
         value = self._on_mesh(t) if self._mesh is not None else self._by_row(t)
+        if self._stopped is not None:
+            value = self._stopped.hold(t, value, self._sign)
         return self._problem.packing.unpack(value)
 
     def _on_mesh(self, t: float) -> Tensor:
@@ -78,11 +101,14 @@ class DenseOutput:
         # The last step each row took that starts no later than t.
         numbers = torch.arange(len(self._taken), device=moved.device)[:, None]
         last = torch.where(moved & (self._sign * starts <= self._sign * t), numbers, -1).max(0).values
-        place, row = last.clamp(min=0), torch.arange(rows, device=moved.device)
+        together = self._taken[0].step.t is not None and self._taken[0].step.t.shape[0] == 1
+        # Rows that step together are all looked up in the step of those that go on; the others stand still there.
+        latest = last.max() if together and rows else last
+        last = torch.where(last == latest, last, -1) if together else last
+        place, row = latest.clamp(min=0).expand(rows), torch.arange(rows, device=moved.device)
         x = self._states[place, row]
         width, at, end, middle = (part[place, row][:, None] for part in (widths, starts, ends, middles))
         theta = ((t - at) / (end - at)).clamp(max=1.0).to(real(x.dtype))
-        together = self._taken[0].step.t is not None and self._taken[0].step.t.shape[0] == 1
         keep = slice(0, 1) if together else slice(None)
         step = Step(0, width.to(real(x.dtype))[keep], at[keep], end[keep], middle[keep])
         return torch.where(last[:, None] >= 0, self._extension(x, step, theta), x)

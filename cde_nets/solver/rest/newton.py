@@ -28,9 +28,6 @@ class Newton(Method, Descent):
     and one J. Where |f(z) - z| has local minima that are no rest points the search can end in one (BREAKDOWN): other
     starts, Broyden or FlowToRest get on.
 
-    Unrolled, J is not differentiated: the recorded graph then gives -(J - I)^-1 times the derivative of f, which is
-    the implicit function theorem's, to within the length of the last step.
-
     Args:
         damping: in (0, 1], the part of a step that is tried first; below 1 convergence is linear.
         line_search: shorten steps that do not lower the residual. False takes every step whole.
@@ -52,8 +49,7 @@ class Newton(Method, Descent):
     def direction(self, problem: FixedPointProblem, state: Iterate) -> Direction:
         """LU, row by row."""
         r = as_real(state.memory.residual)
-        with torch.no_grad():
-            matrix = _jacobian(problem, state.memory.at)
+        matrix = _jacobian(problem, state.memory.at)
         matrix = matrix - torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
         step, info = torch.linalg.solve_ex(matrix, -r[:, :, None])
         # What is singular to rounding need not have a pivot of 0: look at what the solution leaves.

@@ -335,7 +335,7 @@ def test_a_gradient_that_would_be_lost_is_refused(wants):
     problem = InitialValueProblem(lambda t, x: -w * x, X)
     if wants:
         with pytest.raises(
-            ValueError, match=r"1 tensor\(s\) that want a gradient \(shapes \(2,\)\).*args=.*Autograd\(\)"
+            ValueError, match=r"1 tensor\(s\) \(shapes \(2,\)\) that want a gradient.*args=.*Autograd\(\)"
         ):
             solve(problem)
         value = solve(problem, gradient=Autograd()).value
