@@ -20,6 +20,10 @@ from theory.modular import IntArray, check_modulus
 ObjectArray = npt.NDArray[np.object_]
 
 
+class NoResidueError(ValueError):
+    """A number, or a point, that has no residue modulo a prime: another prime will do."""
+
+
 class ExactArray:
     """An immutable array of rationals n * 2**e / q with n odd (or zero) and q odd, in lowest terms.
 
@@ -114,7 +118,7 @@ class ExactArray:
         The last modulus is remembered, because a certificate asks for the same one many times.
 
         Raises:
-            ValueError: p divides a denominator, so that the number has no residue.
+            NoResidueError: p divides a denominator.
         """
         p = check_modulus(modulus)
         if self._residues is None or self._residues[0] != p:
@@ -123,7 +127,7 @@ class ExactArray:
                 bad = bad | (self.denominators % p == 0).astype(bool)
             if bad.any():
                 where = tuple(int(i) for i in np.argwhere(bad)[0])
-                raise ValueError(
+                raise NoResidueError(
                     f"{self.name}: the entry {where}, {self[where].fractions().item()}, has a denominator "
                     f"divisible by {p} and so no residue modulo {p}: take another prime"
                 )

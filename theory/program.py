@@ -50,6 +50,21 @@ class Program(ABC):
     def derivative(self, x: Ring, v: Ring) -> Ring:
         """Each field's Jacobian times v, over any ring: x and v (N, m) to (N, d, m)."""
 
+    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
+        """Each field's Jacobian over any ring: (N, m) to (N, d, m, m), the components before the variables.
+
+        Args:
+            x: points.
+            weights: (k, d) constants: the Jacobians of the k fields sum_i weights[j, i] V_i instead.
+        """
+        rows, m = x.shape
+        units = x.constant(exact_array(np.eye(m, dtype=np.int64)))
+        columns = self.derivative(x[np.repeat(np.arange(rows), m)], units[np.tile(np.arange(m), rows)])
+        columns = columns.reshape(rows, m, self.count, m)
+        if weights is None:
+            return columns.transpose(0, 2, 3, 1)
+        return columns.transpose(0, 1, 3, 2).linear(weights).transpose(0, 3, 2, 1)
+
     @abstractmethod
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields as SymPy expressions with exact rational coefficients.

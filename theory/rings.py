@@ -55,6 +55,10 @@ class RingArray(ABC):
         """The elements in another shape."""
 
     @abstractmethod
+    def transpose(self, *axes: int) -> Self:
+        """The elements with their axes in another order."""
+
+    @abstractmethod
     def linear(self, matrix: Self) -> Self:
         """A matrix (rows, k) of constants times the last axis: (..., k) to (..., rows)."""
 
@@ -121,6 +125,10 @@ class Residues(RingArray):
     def reshape(self, *shape: int) -> Residues:
         """The residues in another shape."""
         return Residues(self.values.reshape(shape), self.modulus)
+
+    def transpose(self, *axes: int) -> Residues:
+        """The residues with their axes in another order."""
+        return Residues(self.values.transpose(axes), self.modulus)
 
     def linear(self, matrix: Residues) -> Residues:
         """A matrix of residues times the last axis."""
@@ -212,6 +220,10 @@ class Rationals(RingArray):
     def reshape(self, *shape: int) -> Rationals:
         """The numbers in another shape."""
         return Rationals(self.numerators.reshape(shape), self.denominator)
+
+    def transpose(self, *axes: int) -> Rationals:
+        """The numbers with their axes in another order."""
+        return Rationals(self.numerators.transpose(axes), self.denominator)
 
     def linear(self, matrix: Rationals) -> Rationals:
         """A matrix of rationals times the last axis."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from theory.exact import ExactArray
+from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
 from theory.program import Program, float_name, rationals, shaped
 from theory.rings import Ring
@@ -27,6 +27,26 @@ class _Level:
     variables: IntArray
     positions: IntArray  # which of this level's monomials the fields use ..
     columns: IntArray  # .. and where their coefficients stand
+
+
+def _levels(exponents: IntArray) -> list[_Level]:
+    """Degree by degree, every monomial that is used or divides, by its last variable, one that is computed."""
+    degrees = exponents.sum(axis=1)
+    degree = int(degrees.max(initial=0))
+    steps, parents = [], []
+    above = np.zeros((0, degree + 1), dtype=np.int64)  # words of variables: the monomials one degree up
+    for g in range(degree, 0, -1):
+        columns = np.flatnonzero(degrees == g)
+        rows, variables = np.nonzero(exponents[columns])
+        own = np.repeat(variables, exponents[columns][rows, variables]).reshape(len(columns), g)
+        words, places = np.unique(np.concatenate([own, above[:, :-1]]), axis=0, return_inverse=True)
+        positions, parents_above = np.split(places.reshape(-1), [len(own)])
+        steps.append((words[:, -1], positions, columns))
+        parents.append(parents_above)
+        above = words
+    # What is found at degree g are the parents of degree g + 1; the monomials of degree 1 have none.
+    parents.append(np.zeros(0, dtype=np.int64))
+    return [_Level(p, *step) for p, step in zip(parents[1:], steps, strict=True)][::-1]
 
 
 class MonomialProgram(Program):
@@ -82,22 +102,21 @@ class MonomialProgram(Program):
 
     @cached_property
     def _plan(self) -> list[_Level]:
-        """Degree by degree, every monomial that is used or divides, by its last variable, one that is computed."""
-        degrees = self.exponents.sum(axis=1)
-        steps, parents = [], []
-        above = np.zeros((0, self.degree + 1), dtype=np.int64)  # words of variables: the monomials one degree up
-        for g in range(self.degree, 0, -1):
-            columns = np.flatnonzero(degrees == g)
-            rows, variables = np.nonzero(self.exponents[columns])
-            own = np.repeat(variables, self.exponents[columns][rows, variables]).reshape(len(columns), g)
-            words, places = np.unique(np.concatenate([own, above[:, :-1]]), axis=0, return_inverse=True)
-            positions, parents_above = np.split(places.reshape(-1), [len(own)])
-            steps.append((words[:, -1], positions, columns))
-            parents.append(parents_above)
-            above = words
-        # What is found at degree g are the parents of degree g + 1; the monomials of degree 1 have none.
-        parents.append(np.zeros(0, dtype=np.int64))
-        return [_Level(p, *step) for p, step in zip(parents[1:], steps, strict=True)][::-1]
+        return _levels(self.exponents)
+
+    @cached_property
+    def _slopes(self) -> tuple[IntArray, list[_Level], IntArray]:
+        """The monomials of all derivatives, how they are computed, and of which monomial each is one, by variable.
+
+        The last has shape (variables, monomials): where x**(a + e_b) stands among the fields' monomials, or -1.
+        """
+        rows, variables = np.nonzero(self.exponents)
+        lowered = self.exponents[rows]
+        lowered[np.arange(len(rows)), variables] -= 1
+        exponents, places = np.unique(lowered, axis=0, return_inverse=True)
+        sources = np.full((self.dim, len(exponents)), -1)
+        sources[variables, places.reshape(-1)] = rows
+        return exponents, _levels(exponents), sources
 
     def values(self, x: Ring) -> Ring:
         """The fields over any ring."""
@@ -126,6 +145,28 @@ class MonomialProgram(Program):
                 phi, slope = above * letters, slope[:, level.parents] * letters + above * moves
             total = self._add(total, matrix, level, slope)
         return total
+
+    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
+        """The Jacobians over any ring, as combinations of the monomials' derivatives."""
+        exponents, plan, sources = self._slopes
+        c = x.constant(self.coefficients)
+        if weights is not None:
+            c = c.transpose(1, 2, 0).linear(weights).transpose(2, 0, 1)
+        fields, m = c.shape[0], self.dim
+        if not len(exponents):
+            return x.gather(np.full((fields, m, m), -1))
+        factors = x.constant(exact_array((exponents.T + 1).astype(np.int64)))
+        matrix = (c.gather(sources) * factors).reshape(fields * m * m, len(exponents))
+        total = x.gather(np.full(fields * m * m, -1))
+        for column in np.flatnonzero(~exponents.any(axis=1)):
+            total = total + matrix[:, column]
+        phi = x
+        for g, level in enumerate(plan):
+            letters = x[:, level.variables]
+            phi = letters if g == 0 else phi[:, level.parents] * letters
+            if level.columns.size:
+                total = total + phi[:, level.positions].linear(matrix[:, level.columns])
+        return total.reshape(-1, fields, m, m)
 
     def _start(self, x: Ring) -> tuple[Ring, Ring]:
         return x.constant(self.coefficients), x.gather(np.full((self.count, self.dim), -1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from theory.exact import ExactArray
+from theory.exact import ExactArray, NoResidueError
 from theory.program import Program
 from theory.rings import Ring
 
@@ -47,7 +47,7 @@ class SphericalProgram(Program):
             r = x.residues(modulus)
             null = np.flatnonzero((r * r % modulus).sum(axis=1) % modulus == 0)
             if null.size:
-                raise ValueError(
+                raise NoResidueError(
                     f"points: row {null[0]} has |x|**2 = 0 modulo {modulus}, so that the projection on the sphere has "
                     "no residue: take another prime or another point"
                 )

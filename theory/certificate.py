@@ -1,0 +1,154 @@
+"""What has been proved about a family of fields, with all that is needed to prove it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One computation modulo one prime.
+
+    Attributes:
+        prime: p, drawn at random.
+        rank: the rank found modulo p: never more than the rank over the rationals.
+        depth: the rows are combinations of brackets of depth at most this.
+        curves: the random controls of the curves, residues modulo p: curves[c][k][i] is the coefficient of t**k of u_i.
+    """
+
+    prime: int
+    rank: int
+    depth: int
+    curves: tuple[tuple[tuple[int, ...], ...], ...] = ()
+
+
+class Prover(Protocol):
+    """How a certificate is made again: the data it is about, and the computation."""
+
+    def prove(self, seed: int | None) -> Certificate:
+        """The same question, answered with other random numbers."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The answer to whether brackets of a family span, by exact arithmetic modulo random primes.
+
+    A full rank modulo a prime is a proof over the rationals, and so for the very coefficients and points given (floats
+    are the dyadic rationals they are). A deficient rank proves nothing, however many primes agree: `proved` is then
+    False and means "not proved", never "false".
+
+    Attributes:
+        claim: "points" (the N-point Hoermander condition at given points) or "universal" (for every N, at all distinct
+            points).
+        proved: whether the rank is full.
+        scope: what a proof covers: "points", "sphere" (tangent to the spheres through the points), or "polynomial"
+            (brackets span all polynomial fields).
+        rank: the best rank found.
+        full_rank: the rank that proves the claim.
+        depth: brackets up to this depth were used.
+        dim: m.
+        count: d, the number of fields.
+        points: N; None for a universal claim.
+        degree: for a universal claim, the degree D up to which polynomial fields are spanned; else None.
+        runs: the computations, a prime each.
+        seed: of the random numbers.
+        subject: the family in words.
+        dtype: the floating dtype the coefficients came from, or None.
+        digest: sha256 of the exact coefficients.
+        points_digest: sha256 of the exact points, or None.
+        note: why nothing is proved, where more can be said.
+    """
+
+    claim: str
+    proved: bool
+    scope: str
+    rank: int
+    full_rank: int
+    depth: int
+    dim: int
+    count: int
+    points: int | None
+    degree: int | None
+    runs: tuple[Run, ...]
+    seed: int
+    subject: str
+    dtype: str | None
+    digest: str
+    points_digest: str | None
+    note: str = ""
+    prover: Prover | None = field(default=None, repr=False, compare=False)
+    data: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        primes = [run.prime for run in self.runs]
+        if not self.proved:
+            count = "1 prime" if len(primes) == 1 else f"{len(primes)} primes"
+            why = f" ({self.note})" if self.note else ""
+            return (
+                f"Not proved: rank {self.rank} of {self.full_rank} with {count}, brackets of depth <= {self.depth}"
+                f"{why}. A deficient rank modulo a prime proves nothing either way."
+            )
+        modulo = f"modulo {primes[-1]}"
+        if self.claim == "universal":
+            order = " (on the line a flow keeps the order of points: those in the same order)" if self.dim == 1 else ""
+            return (
+                f"Proved: brackets contain all fields of degree <= {self.degree} ({self.rank} of {self.full_rank} "
+                f"{modulo}), and so all polynomial fields: the condition holds for every N at all distinct points"
+                f"{order}."
+            )
+        where = "on the spheres through these points" if self.scope == "sphere" else "at these points"
+        return (
+            f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth}: the "
+            f"{self.points}-point condition holds there, and for generic points and coefficients."
+        )
+
+    def verify(self, seed: int | None = None) -> Certificate:
+        """The same claim computed again from the data, with other primes and other random numbers.
+
+        Raises:
+            ValueError: the certificate was read from JSON without data, or the data are not those it was made for.
+        """
+        if self.prover is None:
+            raise ValueError("this certificate holds no data to verify: make it anew with theory.check_points")
+        again = self.prover.prove(seed)
+        if (again.digest, again.points_digest) != (self.digest, self.points_digest):
+            raise ValueError("the data have changed since this certificate was made: their digests differ")
+        return again
+
+    def to_json(self) -> str:
+        """All of it as JSON; `theory/checker.py` proves it again from this alone, where the data are polynomials."""
+        content = asdict(replace(self, prover=None))
+        content.pop("prover")
+        return json.dumps({"format": FORMAT, **content}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: no certificate, or one of another format.
+        """
+        try:
+            content = json.loads(text)
+            found = content.pop("format")
+        except (ValueError, AttributeError, KeyError):
+            raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None
+        if found != FORMAT:
+            raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
+        runs = tuple(
+            Run(run["prime"], run["rank"], run["depth"], _tuples(run["curves"])) for run in content.pop("runs")
+        )
+        made = cls(runs=runs, **content)
+        if made.data is None:
+            return made
+        from theory.data import prover_of
+
+        return replace(made, prover=prover_of(made))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

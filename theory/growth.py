@@ -1,0 +1,126 @@
+"""Growth vectors: how much brackets of each depth span at given points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from theory.exact import ExactArray, exact_array
+from theory.multidual import MultiDual
+from theory.points import fresh_seed
+from theory.primes import modulo_some_prime
+from theory.program import Program
+from theory.reading import read_fields
+from theory.rowspace import Residues, RowSpace, centred
+
+if TYPE_CHECKING:
+    import sympy
+
+# Random draws in a row that raise no rank, before the ranks are taken for what they are.
+_PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Ranks by depth: ranks[n - 1] is that of all brackets of depth at most n, stacked over the points.
+
+    Each is a proved lower bound over the rationals, found modulo a random prime, and with high probability the value.
+
+    Attributes:
+        ranks: by depth 1, 2, ..
+        full_rank: m N.
+        prime: the modulus.
+        draws: how many random choices of directions were taken.
+        seed: of prime and directions.
+    """
+
+    ranks: tuple[int, ...]
+    full_rank: int
+    prime: int
+    draws: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{', '.join(map(str, self.ranks))} of {self.full_rank} (modulo {self.prime}, {self.draws} draws)"
+
+
+def growth_vector(
+    fields: Any,
+    points: npt.ArrayLike | ExactArray,
+    max_depth: int,
+    *,
+    symbols: Sequence[sympy.Symbol] | None = None,
+    seed: int | None = None,
+) -> Growth:
+    """The ranks of brackets of depth 1, 2, .. at N points, until they are full or max_depth is reached.
+
+    With nilpotents s_l and random combinations U_l of the fields, X <- X + s_l U_l(X) and Psi <- Psi (I - s_l DU_l(X))
+    are exact flows and pullbacks, and the coefficient of s_a s_b .. s_c in Psi V_j(X) is [U_a, [U_b, .. [U_c, V_j]]].
+
+    Args:
+        fields: as `theory.reading.read_fields`.
+        points: (N, m) numbers.
+        max_depth: the largest depth, up to 10: work grows as 3**depth.
+        symbols: of SymPy expressions.
+        seed: of prime and directions.
+
+    Returns:
+        Ranks, each a lower bound that is proved; the last depths may be cut where the rank is full.
+
+    Raises:
+        ValueError: max_depth outside 1..10; points and fields as `theory.check_points`.
+    """
+    program = read_fields(fields, symbols)
+    x = exact_array(points, "points")
+    if len(x.shape) != 2 or x.shape[1] != program.dim or not x.shape[0]:
+        raise ValueError(f"points have shape {x.shape}, expected (N, {program.dim}) with N >= 1")
+    if not 1 <= max_depth <= 10:
+        raise ValueError(f"max_depth is {max_depth}, expected 1 to 10: work grows as 3**depth")
+    seed = fresh_seed(seed)
+    rng = np.random.default_rng(seed)
+    return modulo_some_prime(rng, lambda p: _growth(program, x, max_depth, p, rng, seed))
+
+
+def _growth(
+    program: Program, points: ExactArray, max_depth: int, p: int, rng: np.random.Generator, seed: int
+) -> Growth:
+    program._check_points(points, p)
+    target = points.shape[0] * points.shape[1]
+    spaces = [RowSpace(target, p) for _ in range(max_depth)]
+    draws = idle = 0
+    while idle < _PATIENCE:
+        rows = bracket_rows(program, points, max_depth - 1, p, rng)
+        draws, gained = draws + 1, 0
+        for depth, found in enumerate(rows):
+            for space in spaces[depth:]:
+                gained += space.add(found)
+        idle = 0 if gained else idle + 1
+        if spaces[0].full:
+            break
+    ranks = [space.rank for space in spaces]
+    if target in ranks:
+        ranks = ranks[: ranks.index(target) + 1]
+    return Growth(tuple(ranks), target, p, draws, seed)
+
+
+def bracket_rows(
+    program: Program, points: ExactArray, nilpotents: int, p: int, rng: np.random.Generator
+) -> list[Residues]:
+    """Brackets of random combinations of the fields, by depth: entry n has depth n + 1, rows of length N m."""
+    x = MultiDual.of(centred(points.residues(p), p), nilpotents, p)
+    count, m = x.shape
+    psi = MultiDual.of(np.broadcast_to(np.eye(m), (count, m, m)).copy(), nilpotents, p)
+    for bit in range(nilpotents):
+        weights = MultiDual.of(centred(rng.integers(0, p, (1, program.count)), p), nilpotents, p)
+        values = program.values(x)
+        moved = values.transpose(0, 2, 1).linear(weights).reshape(count, m)
+        psi = psi - (psi @ program.jacobian(x, weights)[:, 0]).times(bit)
+        x = x + moved.times(bit)
+    pulled = (psi @ program.values(x).transpose(0, 2, 1)).transpose(2, 0, 1)
+    rows = pulled.values.reshape(2**nilpotents, program.count, count * m)
+    sizes = np.array([bin(index).count("1") for index in range(2**nilpotents)])
+    return [rows[sizes == size].reshape(-1, count * m) for size in range(nilpotents + 1)]

@@ -1,0 +1,207 @@
+"""The N-point Hoermander condition (Chow and Rashevskii), proved at given points."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from theory.certificate import Certificate, Run
+from theory.curve import Curve
+from theory.data import to_data
+from theory.exact import ExactArray, exact_array
+from theory.primes import modulo_some_prime
+from theory.program import Program
+from theory.reading import read_fields
+from theory.rowspace import Residues, RowSpace, centred
+from theory.schedule import CONTROL_DEGREE, schedule
+
+if TYPE_CHECKING:
+    import sympy
+
+Progress = Callable[[int, int], None]
+
+# Curves in a row that bring nothing new, each with more orders, before a rank is taken for what it is.
+_PATIENCE = 2
+_MOST_ORDERS = 64
+
+
+def check_points(
+    fields: Any,
+    points: npt.ArrayLike | ExactArray,
+    *,
+    symbols: Sequence[sympy.Symbol] | None = None,
+    primes: int = 3,
+    seed: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Whether brackets of the fields span (R^m)^N at N points: then controls carry them to any others nearby.
+
+    The stacked fields (V_i(x_1), .., V_i(x_N)) and their brackets must have rank m N. The rank is computed modulo
+    random primes along random curves (see `theory.curve.Curve`): full modulo one prime, it is full. Fields tangent to
+    spheres (theory.SphericalProgram, cde_nets.SphericalFields) are asked for the rank (m - 1) N, all there is on them.
+
+    The condition and what follows from it: C. Cuchiero, M. Larsson and J. Teichmann, "Deep neural networks, generic
+    universal interpolation, and controlled ODEs", SIAM Journal on Mathematics of Data Science 2(3), 2020.
+
+    Args:
+        fields: as `theory.reading.read_fields`: a family of cde_nets, a program, or SymPy expressions.
+        points: (N, m) integers, Fractions or floats (the dyadic rationals they are), no two equal.
+        symbols: of SymPy expressions.
+        primes: how many primes are tried before a deficient rank is reported.
+        seed: of primes and curves; drawn where None, and kept in the certificate.
+        time_limit: seconds, after which what has been found is reported.
+        progress: called with the rank and the full rank as it grows.
+
+    Returns:
+        A certificate with claim "points".
+
+    Raises:
+        ValueError: no points, points that coincide or are not finite, or of another dimension; fields as `read_fields`.
+        TypeError: as `read_fields`.
+    """
+    program = read_fields(fields, symbols)
+    x = exact_array(points, "points")
+    if len(x.shape) != 2 or x.shape[1] != program.dim or not x.shape[0]:
+        raise ValueError(
+            f"points have shape {x.shape}, expected (N, {program.dim}) with N >= 1: a point of the space a row"
+        )
+    _refuse_duplicates(x)
+    return PointsProver(program, x, primes, time_limit, progress).prove(seed)
+
+
+@dataclass(frozen=True)
+class PointsProver:
+    """Data of an N-point check, ready to be proved.
+
+    Attributes:
+        program: the fields.
+        points: exact, (N, m).
+        primes: how many to try.
+        time_limit: seconds, or None.
+        progress: told of the rank as it grows.
+    """
+
+    program: Program
+    points: ExactArray
+    primes: int = 3
+    time_limit: float | None = None
+    progress: Progress | None = None
+
+    def prove(self, seed: int | None) -> Certificate:
+        """As `check_points`."""
+        program, x = self.program, self.points
+        seed = fresh_seed(seed)
+        rng, deadline = np.random.default_rng(seed), _deadline(self.time_limit)
+        count, m = x.shape
+        sphere = program.manifold == "sphere"
+        target = (m - 1) * count if sphere else m * count
+        runs: list[Run] = []
+        while len(runs) < self.primes and time.monotonic() < deadline:
+            runs.append(modulo_some_prime(rng, lambda p: _run(program, x, target, p, rng, deadline, self.progress)))
+            if runs[-1].rank == target:
+                break
+        best = max(runs, key=lambda run: run.rank)
+        late = time.monotonic() >= deadline and best.rank < target
+        return Certificate(
+            claim="points",
+            proved=best.rank == target,
+            scope="sphere" if sphere else "points",
+            rank=best.rank,
+            full_rank=target,
+            depth=best.depth,
+            dim=m,
+            count=program.count,
+            points=count,
+            degree=None,
+            runs=tuple(runs),
+            seed=seed,
+            subject=str(program),
+            dtype=program.dtype,
+            digest=program.digest(),
+            points_digest=hashlib.sha256(x.canonical_bytes()).hexdigest(),
+            note=f"stopped after {self.time_limit:g} s" if late else "",
+            prover=replace(self, time_limit=None, progress=None),
+            data=to_data(program, x),
+        )
+
+
+def _run(
+    program: Program,
+    points: ExactArray,
+    target: int,
+    p: int,
+    rng: np.random.Generator,
+    deadline: float,
+    progress: Progress | None,
+) -> Run:
+    """The rank modulo p, by curves until it is full or no more come."""
+    program._check_points(points, p)
+    count, m = points.shape
+    plan = schedule(m, program.count, program.degree, count, target)
+    orders, idle, depth = plan.orders, 0, 0
+    space = RowSpace(m * count, p)
+    curves: list[Any] = []
+    while space.rank < target and idle < _PATIENCE and time.monotonic() < deadline:
+        controls = centred(rng.integers(0, p, (CONTROL_DEGREE + 1, program.count)), p)
+        curves.append(tuple(tuple(int(c) % p for c in row) for row in controls))
+        gained, used = _add(
+            space, Curve(program, points, controls, orders, p), orders, first=len(curves) == 1, target=target
+        )
+        depth = max(depth, used)
+        if gained == 0:
+            idle, orders = idle + 1, min(orders + 6, _MOST_ORDERS)
+        else:
+            idle = 0
+        if progress is not None:
+            progress(space.rank, target)
+    return Run(p, space.rank, depth, tuple(curves))
+
+
+def _add(space: RowSpace, curve: Curve, orders: int, *, first: bool, target: int) -> tuple[int, int]:
+    """Add a curve's rows; by how much the rank rose, and the depth of the brackets among them."""
+    before = space.rank
+    if first:
+        # Order by order, so that the depth that is told is one that was needed.
+        for n in range(orders):
+            w = curve.coefficients()
+            space.add(w if n == 0 else w[:-1])
+            if space.rank == target:
+                return space.rank - before, n + 1
+        return space.rank - before, orders
+    rows: list[Residues] = []
+    for n in range(orders):
+        w = curve.coefficients()
+        # Of order 0, the fields themselves, nothing is new; and one field adds nothing at any other order.
+        if n:
+            rows.append(w[:-1])
+    if rows:
+        space.add(np.concatenate(rows))
+    return space.rank - before, orders
+
+
+def _refuse_duplicates(points: ExactArray) -> None:
+    seen: dict[bytes, int] = {}
+    for n in range(points.shape[0]):
+        key = points[n].canonical_bytes()
+        if key in seen:
+            raise ValueError(
+                f"points: rows {seen[key]} and {n} are the same point, which no flow tells apart: drop one"
+            )
+        seen[key] = n
+
+
+def fresh_seed(seed: int | None) -> int:
+    """A seed: the one given, or one drawn from the system's entropy."""
+    return secrets.randbits(63) if seed is None else seed
+
+
+def _deadline(limit: float | None) -> float:
+    return float("inf") if limit is None else time.monotonic() + limit
