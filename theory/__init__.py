@@ -1,9 +1,13 @@
 """Exact algebra of controlled vector fields; imports no torch, and SymPy only when asked for expressions."""
 
+from theory.brackets import Bracket, evaluate_at, lie_algebra, lie_bracket
 from theory.certificate import Certificate, Run
 from theory.exact import ExactArray, NoResidueError, exact_array
 from theory.five import five_diagonal, five_fields
+from theory.gamma import gamma
+from theory.generic import Generic, generic
 from theory.growth import Growth, growth_vector
+from theory.matrices import matrix_algebra_dimension
 from theory.monomials import monomial_count, monomial_exponents
 from theory.points import check_points
 from theory.program import Program
@@ -16,12 +20,15 @@ from theory.programs import (
 )
 from theory.reading import read_fields
 from theory.rings import Rationals, Residues, RingArray
+from theory.text import parse_fields
 from theory.universal import universal
 
 __all__ = [
+    "Bracket",
     "Certificate",
     "ConvolutionProgram",
     "ExactArray",
+    "Generic",
     "Growth",
     "MonomialProgram",
     "NoResidueError",
@@ -34,12 +41,19 @@ __all__ = [
     "Run",
     "SphericalProgram",
     "check_points",
+    "evaluate_at",
     "exact_array",
     "five_diagonal",
     "five_fields",
+    "gamma",
+    "generic",
     "growth_vector",
+    "lie_algebra",
+    "lie_bracket",
+    "matrix_algebra_dimension",
     "monomial_count",
     "monomial_exponents",
+    "parse_fields",
     "read_fields",
     "universal",
 ]

@@ -45,10 +45,15 @@ def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
 def prover_of(certificate: Certificate) -> Prover:
     """What proves a certificate read from JSON again."""
     from theory.points import PointsProver
+    from theory.universal import UniversalProver
 
     assert certificate.data is not None
     program, points = from_data(certificate.data)
-    assert points is not None
+    if points is None:
+        assert isinstance(program, MonomialProgram)
+        return UniversalProver(
+            program, certificate.subject, max_degree=certificate.degree if certificate.proved else None
+        )
     return PointsProver(program, points)
 
 

@@ -31,6 +31,7 @@ def universal(
     fields: Any,
     *,
     symbols: Sequence[sympy.Symbol] | None = None,
+    min_degree: int = 2,
     max_degree: int | None = None,
     primes: int = 2,
     seed: int | None = None,
@@ -52,6 +53,7 @@ def universal(
     Args:
         fields: as `theory.reading.read_fields`, polynomial.
         symbols: of SymPy expressions.
+        min_degree: the least D to try: a larger one shows that all fields up to it are among the brackets.
         max_degree: the largest D to try; where None, a little beyond the first that counting brackets allows.
         primes: how many primes are tried before a deficient rank is reported.
         seed: of the primes.
@@ -62,13 +64,17 @@ def universal(
         A certificate with claim "universal" and scope "polynomial".
 
     Raises:
-        ValueError: fields that are not polynomial; max_degree below 2.
+        ValueError: fields that are not polynomial; degrees below 2, or the largest below the least.
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
-    if max_degree is not None and max_degree < 2:
-        raise ValueError(f"max_degree is {max_degree}, expected at least 2: P_D must contain the quadratic fields")
-    return UniversalProver(as_monomials(program), str(program), max_degree, primes, time_limit, progress).prove(seed)
+    if min_degree < 2 or (max_degree is not None and max_degree < min_degree):
+        raise ValueError(
+            f"min_degree is {min_degree} and max_degree {max_degree}, expected 2 <= min_degree <= max_degree: P_D must "
+            "contain the quadratic fields"
+        )
+    prover = UniversalProver(as_monomials(program), str(program), min_degree, max_degree, primes, time_limit, progress)
+    return prover.prove(seed)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class UniversalProver:
     Attributes:
         program: the fields by their monomials.
         subject: the fields in words.
+        min_degree: the least D.
         max_degree: the largest D, or None.
         primes: how many to try.
         time_limit: seconds, or None.
@@ -86,6 +93,7 @@ class UniversalProver:
 
     program: MonomialProgram
     subject: str
+    min_degree: int = 2
     max_degree: int | None = None
     primes: int = 2
     time_limit: float | None = None
@@ -96,10 +104,11 @@ class UniversalProver:
         program, seed = self.program, fresh_seed(seed)
         rng = np.random.default_rng(seed)
         deadline = math.inf if self.time_limit is None else time.monotonic() + self.time_limit
-        most = self.max_degree or _most_degree(program)
+        least = max(self.min_degree, 3 if program.dim == 1 else 2)
+        most = max(self.max_degree or _most_degree(program), least)
         found: list[_Filled] = []
         while len(found) < self.primes and time.monotonic() < deadline:
-            found.append(modulo_some_prime(rng, lambda p: _fill(program, p, most, deadline, self.progress)))
+            found.append(modulo_some_prime(rng, lambda p: _fill(program, p, least, most, deadline, self.progress)))
             if found[-1].proved:
                 break
         best = max(found, key=lambda filled: (filled.proved, filled.rank))
@@ -151,9 +160,11 @@ def _most_degree(program: MonomialProgram) -> int:
     return max(degree, 3)
 
 
-def _fill(program: MonomialProgram, p: int, most: int, deadline: float, progress: Progress | None) -> _Filled:
-    """Brackets by the degree that they have at most, level by level, until some P_D with D up to `most` is filled."""
-    m, least = program.dim, 3 if program.dim == 1 else 2
+def _fill(
+    program: MonomialProgram, p: int, least: int, most: int, deadline: float, progress: Progress | None
+) -> _Filled:
+    """Brackets by the degree that they have at most, level by level, until some P_D with least <= D <= most is full."""
+    m = program.dim
     degrees = _degrees(program)
     brackets = [_Bracket(program, i, p) for i in range(program.count)]
     rises = [k - 1 for k in degrees]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cde_nets.cli import evaluate, train
+from cde_nets.cli import check, evaluate, train
 
 app = typer.Typer(
     name="cde-nets",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="check")(check.check)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,135 @@
+"""`cde-nets check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cde_nets.cli.console import emit, errors, reported
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from theory import Program
+
+FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five")
+
+
+def check(
+    fields: Annotated[
+        str, typer.Argument(help=f"A text file of fields, or one of {', '.join(FAMILIES)} drawn with --seed.")
+    ],
+    points: Annotated[
+        str, typer.Option(help="N, for random points, or a text file with a point a line. Not with --universal.")
+    ] = "10",
+    universal: Annotated[bool, typer.Option("--universal", help="For every N, at all distinct points.")] = False,
+    dim: Annotated[int, typer.Option(min=1, help="Of a family by name.")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 5,
+    degree: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the family, the points, the primes and the curves.")] = 0,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds, after which what was found is reported.")] = None,
+    latex: Annotated[
+        int | None, typer.Option(min=1, max=6, help="Print brackets up to this depth in LaTeX, and prove nothing.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the certificate here, for theory/checker.py.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate and nothing else.")] = False,
+) -> None:
+    """Prove what flows along these fields can interpolate. Exits with 1 where it is not proved.
+
+    Example:
+      cde-nets check polynomial --dim 3 --count 5 --points 20
+      cde-nets check fields.txt --universal
+    """
+    with reported():
+        import theory
+
+        program = _program(fields, dim, count, degree, seed)
+        if latex is not None:
+            typer.echo(_latex(program, latex))
+            return
+        with _bar() as progress:
+            if universal:
+                found = theory.universal(program, seed=seed, time_limit=time_limit, progress=progress)
+            else:
+                x = _points(points, program.dim, seed)
+                found = theory.check_points(program, x, seed=seed, time_limit=time_limit, progress=progress)
+        if out is not None:
+            from cde_nets.atomic import write_atomically
+
+            write_atomically(out, found.to_json().encode())
+
+    def show(console: Console) -> None:
+        console.print(found.subject, markup=False, highlight=False, soft_wrap=True)
+        console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+
+    emit(as_json, json.loads(found.to_json()), show)
+    if not found.proved:
+        raise typer.Exit(1)
+
+
+def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Program:
+    from cde_nets.options import suggest
+    from theory import five_fields
+    from theory.text import parse_fields
+
+    if Path(fields).is_file():
+        return parse_fields(Path(fields).read_text(encoding="utf-8"))
+    if fields == "five":
+        return five_fields(dim)
+    if fields not in FAMILIES:
+        raise ValueError(f"{fields!r} is neither a file nor a family{suggest(fields, FAMILIES)}")
+    from cde_nets.fields import LinearFields, PolynomialFields, RidgeFields, SphericalFields
+
+    if fields == "linear":
+        return LinearFields.random(dim, count, seed=seed).exact()
+    if fields == "ridge":
+        return RidgeFields.random(dim, count, degree, seed=seed).exact()
+    drawn = PolynomialFields.random(dim, count, degree, seed=seed)
+    return (SphericalFields(drawn) if fields == "spherical" else drawn).exact()
+
+
+def _points(points: str, dim: int, seed: int) -> Any:
+    import numpy as np
+
+    if points.isdigit():
+        return np.random.default_rng([seed, 1]).standard_normal((int(points), dim))
+    path = Path(points)
+    if not path.is_file():
+        raise ValueError(f"--points is {points!r}, expected a number or a text file with a point a line.")
+    from fractions import Fraction
+
+    rows = [line.split("#")[0].replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        read = [[Fraction(number) for number in row] for row in rows if row]
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{points}: expected a point a line, its numbers as 0.5, -3 or 1/3.") from None
+    if any(len(row) != dim for row in read):
+        raise ValueError(f"{points}: expected {dim} numbers a line; got {sorted({len(row) for row in read})}.")
+    return read
+
+
+def _latex(program: Program, depth: int) -> str:
+    import sympy
+
+    from theory.brackets import lie_algebra
+
+    symbols = list(sympy.symbols(f"x_1:{program.dim + 1}"))
+    return "\n".join(
+        f"{bracket.latex()} &= \\left({', '.join(sympy.latex(part) for part in bracket.components)}\\right) \\\\"
+        for bracket in lie_algebra(program.to_sympy(symbols), symbols, depth)
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("rank"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("rank", total=None)
+        yield lambda rank, full: bar.update(task, completed=rank, total=full)

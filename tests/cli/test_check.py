@@ -1,0 +1,59 @@
+"""`cde-nets check`, as a user runs it."""
+
+import json
+
+import pytest
+
+from theory.checker import check
+
+TEXT = "symbols: x y\nV1 = y, -x\nV2 = x^2, 1\nV3 = x*y, 0.5\n"
+
+
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "fields.txt").write_text(TEXT)
+    return "fields.txt"
+
+
+def test_a_file_at_points_of_a_file(command, text, tmp_path):
+    (tmp_path / "points.txt").write_text("# three\n0, 1\n1/3 0.5\n-2 0\n")
+    ran = command("check", text, "--points", "points.txt", "--out", "c.json")
+    assert ran.code == 0, ran.err
+    assert "Proved: rank 6 of 6 modulo" in ran.out
+    assert "the 3-point condition holds there" in ran.out
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["data"]["points"][1] == ["1/3", "1/2"]
+    assert check(content).startswith("checked: rank 6 of 6")
+
+
+def test_a_family_by_name_for_every_n(command):
+    ran = command("check", "five", "--dim", "2", "--universal", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["claim"], ran.json["scope"], ran.json["proved"]) == ("universal", "polynomial", True)
+
+
+def test_what_is_not_proved_exits_with_one_and_says_so(command):
+    ran = command("check", "linear", "--dim", "3", "--points", "6")
+    assert ran.code == 1
+    assert "Not proved: rank 9 of 18 with 3 primes" in ran.out
+
+
+def test_brackets_in_latex(command, text):
+    ran = command("check", text, "--latex", "2")
+    assert ran.code == 0
+    assert r"\left[V_{1}, V_{2}\right] &= \left(2 x_{1} x_{2} - 1, x_{1}^{2}\right) \\" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["polynomal"], "neither a file nor a family; did you mean 'polynomial'?"),
+        (["five", "--points", "nowhere"], "--points is 'nowhere', expected a number or a text file"),
+        (["five", "--points", "0"], "points have shape (0, 3), expected (N, 3) with N >= 1"),
+    ],
+)
+def test_bad_input_is_one_line(command, arguments, words):
+    ran = command("check", *arguments)
+    assert ran.code == 2
+    assert words in ran.err.replace("\n", " ")
+    assert "Traceback" not in ran.err
