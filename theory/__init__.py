@@ -17,6 +17,7 @@ from theory.programs import (
     RestrictedProgram,
     RidgeProgram,
     SphericalProgram,
+    UnionProgram,
 )
 from theory.reading import read_fields
 from theory.rings import Rationals, Residues, RingArray
@@ -40,6 +41,7 @@ __all__ = [
     "RingArray",
     "Run",
     "SphericalProgram",
+    "UnionProgram",
     "check_points",
     "evaluate_at",
     "exact_array",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class MultiDual(RingArray):
     def reshape(self, *shape: int) -> MultiDual:
         """The numbers in another shape."""
         return self._like(self.values.reshape(len(self.values), *shape))
+
+    def join(self, others: Sequence[MultiDual], axis: int) -> MultiDual:
+        """Numbers one after the other along an axis."""
+        return self._like(np.concatenate([self.values, *(other.values for other in others)], axis=axis + 1))
 
     def transpose(self, *axes: int) -> MultiDual:
         """The numbers with their axes in another order."""

@@ -55,6 +55,10 @@ class RingArray(ABC):
         """The elements in another shape."""
 
     @abstractmethod
+    def join(self, others: Sequence[Self], axis: int) -> Self:
+        """These elements and others one after the other along an axis, counted from 0."""
+
+    @abstractmethod
     def transpose(self, *axes: int) -> Self:
         """The elements with their axes in another order."""
 
@@ -125,6 +129,10 @@ class Residues(RingArray):
     def reshape(self, *shape: int) -> Residues:
         """The residues in another shape."""
         return Residues(self.values.reshape(shape), self.modulus)
+
+    def join(self, others: Sequence[Residues], axis: int) -> Residues:
+        """Residues one after the other along an axis."""
+        return Residues(np.concatenate([self.values, *(other.values for other in others)], axis=axis), self.modulus)
 
     def transpose(self, *axes: int) -> Residues:
         """The residues with their axes in another order."""
@@ -220,6 +228,13 @@ class Rationals(RingArray):
     def reshape(self, *shape: int) -> Rationals:
         """The numbers in another shape."""
         return Rationals(self.numerators.reshape(shape), self.denominator)
+
+    def join(self, others: Sequence[Rationals], axis: int) -> Rationals:
+        """Numbers one after the other along an axis, over a common denominator."""
+        parts = [self, *others]
+        common = math.lcm(*(part.denominator for part in parts))
+        scaled = [part.numerators * (common // part.denominator) for part in parts]
+        return Rationals(np.concatenate(scaled, axis=axis), common)
 
     def transpose(self, *axes: int) -> Rationals:
         """The numbers with their axes in another order."""

@@ -101,6 +101,18 @@ class PowerSeries(RingArray):
         wanted = np.empty(self.shape, dtype=np.bool_).reshape(shape).shape
         return self._map(wanted, lambda c: c.reshape(wanted))
 
+    def join(self, others: Sequence[PowerSeries], axis: int) -> PowerSeries:
+        """Series one after the other along an axis."""
+        parts = [self, *others]
+        shape = list(self.shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        return PowerSeries(
+            shape,
+            self.modulus,
+            lambda n: np.concatenate([part.coefficient(n) for part in parts], axis=axis),
+            still=all(part.still for part in parts),
+        )
+
     def transpose(self, *axes: int) -> PowerSeries:
         """The series with their axes in another order."""
         return self._map([self.shape[axis] for axis in axes], lambda c: c.transpose(axes))

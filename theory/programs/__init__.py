@@ -5,6 +5,7 @@ from theory.programs.monomial import MonomialProgram
 from theory.programs.restricted import RestrictedProgram
 from theory.programs.ridge import RidgeProgram
 from theory.programs.spherical import SphericalProgram
+from theory.programs.union import UnionProgram
 
 __all__ = [
     "ConvolutionProgram",
@@ -12,4 +13,5 @@ __all__ = [
     "RestrictedProgram",
     "RidgeProgram",
     "SphericalProgram",
+    "UnionProgram",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from theory.exact import ExactArray, NoResidueError
+from theory.exact import ExactArray, NoResidueError, exact_array
 from theory.program import Program
 from theory.rings import Ring
 
@@ -68,6 +68,19 @@ class SphericalProgram(Program):
         along = (x * v).sum()[:, None]
         slope = ((move * V).sum() + (outer * DV).sum() - radial * (along + along)) * inverse
         return DV - radial[:, :, None] * move - slope[:, :, None] * outer
+
+    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
+        """The Jacobians over any ring, by the quotient rule from those of the base."""
+        J, V = self.base.jacobian(x, weights), self.base.values(x)
+        if weights is not None:
+            V = V.transpose(0, 2, 1).linear(weights).transpose(0, 2, 1)
+        outer, inverse = x[:, None, :], (x * x).sum().reciprocal()[:, None]
+        radial = (outer * V).sum() * inverse
+        # Of the radial part <x, V> / |x|**2, by the variables.
+        twice = (radial + radial)[:, :, None] * outer
+        slope = (V + (J.transpose(0, 1, 3, 2) * outer[:, :, None]).sum() - twice) * inverse[:, :, None]
+        units = x.constant(exact_array(np.eye(self.dim, dtype=np.int64)))
+        return J - outer[:, :, :, None] * slope[:, :, None] - radial[:, :, None, None] * units
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields as rational expressions, not simplified."""
