@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cde_nets.certify import check_flow as check_flow
+    from cde_nets.certify import check_stages as check_stages
+    from cde_nets.certify import control_rank as control_rank
+    from cde_nets.certify import exact_flow as exact_flow
     from cde_nets.controls import CallableControl as CallableControl
     from cde_nets.controls import Control as Control
     from cde_nets.controls import DataControl as DataControl
@@ -91,6 +95,12 @@ if TYPE_CHECKING:
     from cde_nets.train import save_network as save_network
 
 _ROOMS = {
+    "certify": (
+        "check_flow",
+        "check_stages",
+        "control_rank",
+        "exact_flow",
+    ),
     "controls": (
         "CallableControl",
         "Control",

@@ -50,6 +50,7 @@ ALLOWED = {
     "gradient": {"solver", "fields", "controls", "errors", "options"},
     "compat": {"gradient", "solver", "errors", "options"},
     "nn": {"configuration", "digests", "gradient", "solver", "fields", "controls", "errors"},
+    "certify": {"nn", "theory"},
     "data": {"atomic"},
     "train": {"configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"},
     "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cde_nets.cli.console import emit, errors, reported
+from cde_nets.cli.train import DataDir, load
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,11 +23,20 @@ FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five")
 
 def check(
     fields: Annotated[
-        str, typer.Argument(help=f"A text file of fields, or one of {', '.join(FAMILIES)} drawn with --seed.")
+        str,
+        typer.Argument(
+            help=f"A text file of fields, network.safetensors of a run, or drawn with --seed: {', '.join(FAMILIES)}."
+        ),
     ],
     points: Annotated[
-        str, typer.Option(help="N, for random points, or a text file with a point a line. Not with --universal.")
+        str,
+        typer.Option(
+            help="N random points, or a text file with a point a line; of a network, N test images carried to the "
+            "stage. Not with --universal."
+        ),
     ] = "10",
+    stage: Annotated[int | None, typer.Option(min=1, help="Of a network. Default: the last.")] = None,
+    data_dir: DataDir = None,
     universal: Annotated[bool, typer.Option("--universal", help="For every N, at all distinct points.")] = False,
     dim: Annotated[int, typer.Option(min=1, help="Of a family by name.")] = 3,
     count: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 5,
@@ -44,11 +54,19 @@ def check(
     Example:
       cde-nets check polynomial --dim 3 --count 5 --points 20
       cde-nets check fields.txt --universal
+      cde-nets check runs/mnist-0-20260101-120000/network.safetensors --points 20
     """
     with reported():
         import theory
 
-        program = _program(fields, dim, count, degree, seed)
+        x: Any
+        if fields.endswith(".safetensors"):
+            program, x = _stage(Path(fields), stage, points, data_dir)
+        elif stage is not None:
+            raise ValueError(f"--stage {stage} is of a network, and {fields!r} is none.")
+        else:
+            program = _program(fields, dim, count, degree, seed)
+            x = None if universal or latex is not None else _points(points, program.dim, seed)
         if latex is not None:
             typer.echo(_latex(program, latex))
             return
@@ -56,7 +74,6 @@ def check(
             if universal:
                 found = theory.universal(program, seed=seed, time_limit=time_limit, progress=progress)
             else:
-                x = _points(points, program.dim, seed)
                 found = theory.check_points(program, x, seed=seed, time_limit=time_limit, progress=progress)
         if out is not None:
             from cde_nets.atomic import write_atomically
@@ -70,6 +87,28 @@ def check(
     emit(as_json, json.loads(found.to_json()), show)
     if not found.proved:
         raise typer.Exit(1)
+
+
+def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) -> tuple[Program, Any]:
+    """The fields of a network's stage, and test images carried to it."""
+    import torch
+
+    from cde_nets.certify import exact_flow
+    from cde_nets.train import load_network
+
+    network, _ = load_network(file)
+    stages = network.flow_stages()
+    number = len(stages) if stage is None else stage
+    if number > len(stages):
+        raise ValueError(f"--stage is {number}; the network has {len(stages)} stages.")
+    if not points.isdigit():
+        raise ValueError(f"--points is {points!r}, expected a number of test images.")
+    images = torch.from_numpy(load(data_dir, offline=False).test.images[: int(points)])
+    with torch.no_grad():
+        state = network.lift(images.float() / 255)
+        for before in stages[: number - 1]:
+            state = before(state)
+    return exact_flow(stages[number - 1].flow), state.double().numpy()
 
 
 def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Program:

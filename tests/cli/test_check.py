@@ -57,3 +57,27 @@ def test_bad_input_is_one_line(command, arguments, words):
     assert ran.code == 2
     assert words in ran.err.replace("\n", " ")
     assert "Traceback" not in ran.err
+
+
+def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, waves):
+    import torch
+
+    import cde_nets as cn
+    from cde_nets.cli import check as command_module
+
+    config = cn.ImageNetworkConfig(channels=10, count=60, intervals=(1, 1, 1), seed=0)
+    network = cn.image_network(config)
+    cn.save_network(tmp_path / "network.safetensors", network, config)
+    monkeypatch.setattr(command_module, "load", lambda data_dir, offline: waves)
+    program, x = command_module._stage(tmp_path / "network.safetensors", None, "3", None)
+    assert (program.dim, program.count, program.manifold, x.shape) == (90, 60, "sphere", (3, 90))
+    images = torch.from_numpy(waves.test.images[:3]).float() / 255
+    with torch.no_grad():
+        want = network.lift(images)
+        for stage in network.flow_stages()[:2]:
+            want = stage(want)
+    assert (x == want.double().numpy()).all()
+    with pytest.raises(ValueError, match="--stage is 4; the network has 3 stages"):
+        command_module._stage(tmp_path / "network.safetensors", 4, "3", None)
+    with pytest.raises(ValueError, match="expected a number of test images"):
+        command_module._stage(tmp_path / "network.safetensors", 3, "points.txt", None)

@@ -1,0 +1,117 @@
+"""Certificates of networks: the very coefficients and points, stage by stage, and what given numbers can do."""
+
+import pytest
+import torch
+
+import theory
+from cde_nets.certify import check_flow, check_stages, control_rank, exact_flow
+from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.fields import LinearFields, PolynomialFields
+from cde_nets.nn import (
+    ControlledODE,
+    DifferenceReadout,
+    ImageNetworkConfig,
+    Network,
+    Stage,
+    image_network,
+)
+
+
+def points(n, m, dtype=torch.float32):
+    return torch.randn(n, m, dtype=dtype, generator=torch.Generator().manual_seed(5))
+
+
+def flow(families, **options):
+    steps = max(2, len(families))
+    control = PiecewiseConstantControl.random(steps, families[0].count, scale=0.3, seed=1, dtype=families[0].dtype)
+    return ControlledODE(families if len(families) > 1 else families[0], control, "euler", **options)
+
+
+def test_a_flow_is_certified_by_its_own_numbers():
+    fields, x = PolynomialFields.random(3, 4, 2, seed=0), points(5, 3)
+    found = check_flow(flow([fields]), x, seed=0)
+    assert (found.proved, found.scope, found.rank, found.dtype) == (True, "points", 15, "float32")
+    direct = theory.check_points(fields.exact(), x.numpy(), seed=0)
+    assert (found.digest, found.points_digest) == (direct.digest, direct.points_digest)
+    # Half precision states are other points.
+    assert check_flow(flow([fields]), x.half(), seed=0).points_digest != found.points_digest
+
+
+def test_fresh_families_count_together():
+    # Two linear families of one field each: alone neither does anything, together they generate what they generate.
+    one, two = (LinearFields(torch.tensor([m])) for m in ([[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]))
+    both = check_flow(flow([one, two]), torch.tensor([[1.0, 2.0]]), seed=0)
+    assert (both.proved, both.count) == (True, 2)
+    alone = check_flow(flow([one, one]), torch.tensor([[1.0, 2.0]]), seed=0)
+    assert not alone.proved
+
+
+def test_on_the_sphere_the_scope_says_so():
+    on_sphere = flow([PolynomialFields.random(3, 4, 2, seed=s) for s in (0, 1)], manifold="sphere")
+    assert exact_flow(on_sphere).manifold == "sphere"
+    found = check_flow(on_sphere, points(4, 3), seed=0)
+    assert (found.proved, found.scope, found.rank, found.full_rank) == (True, "sphere", 8, 8)
+
+
+def test_every_stage_is_certified_at_the_points_that_reach_it():
+    stages = [Stage(flow([PolynomialFields.random(3, 4, 2, seed=s)])) for s in (0, 1)]
+    network, x = Network(None, stages, DifferenceReadout()), points(4, 3)
+    first, second = check_stages(network, x, seed=0)
+    assert first.proved
+    assert second.proved
+    assert second.points_digest == check_flow(stages[1].flow, stages[0](x), seed=0).points_digest
+    assert second.points_digest != first.points_digest
+
+
+def test_points_that_a_fixed_map_has_brought_together_are_named():
+    class Forget(torch.nn.Module):
+        def forward(self, x):
+            return 0 * x
+
+    fields = PolynomialFields.random(2, 3, 2, seed=0)
+    network = Network(None, [Stage(flow([fields]), Forget()), Stage(flow([fields]))], DifferenceReadout())
+    with pytest.raises(ValueError, match="rows 0 and 1 are the same point"):
+        check_stages(network, points(2, 2), seed=0)
+
+
+def test_the_image_network_s_last_stage():
+    config = ImageNetworkConfig(channels=10, count=60, intervals=(1, 1, 1), seed=0)
+    network, images = image_network(config), torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        state = network.lift(images)
+        for stage in network.flow_stages()[:-1]:
+            state = stage(state)
+    found = check_flow(network.flows()[-1], state, seed=0)
+    assert (found.proved, found.scope, found.full_rank, found.dim) == (True, "sphere", 2 * 89, 90)
+
+
+def test_a_drift_is_refused():
+    fields = PolynomialFields.random(2, 3, 2, seed=0)
+    with pytest.raises(ValueError, match="has a drift"):
+        exact_flow(flow([fields], drift=lambda t, x: -x))
+
+
+def test_the_rank_of_the_outputs_in_the_trained_numbers():
+    fields = PolynomialFields.random(2, 3, 2, seed=0)
+    network = Network(None, [Stage(flow([fields]))], DifferenceReadout())
+    few, many = control_rank(network, points(2, 2)), control_rank(network, points(20, 2))
+    # 6 controls and the readout's factor; four numbers come out for two points.
+    assert (few.rank, few.outputs, few.numbers) == (4, 4, 7)
+    assert (many.rank, many.outputs) == (7, 40)
+    # By central differences.
+    x, twin = points(20, 2, torch.float64), network.double()
+    parameters = list(twin.parameters())
+    columns = []
+    for p in parameters:
+        for k in range(p.numel()):
+            ends = []
+            for step in (1e-6, -2e-6):
+                with torch.no_grad():
+                    p.view(-1)[k] += step
+                ends.append(twin(x).detach().flatten())
+            with torch.no_grad():
+                p.view(-1)[k] += 1e-6
+            columns.append((ends[0] - ends[1]) / 2e-6)
+    values = torch.linalg.svdvals(torch.stack(columns, 1))
+    torch.testing.assert_close(control_rank(twin, x).singular_values, values, rtol=1e-5, atol=1e-7)
+    assert str(few) == "rank 4 of 4 outputs by 7 trained numbers (floating point)"
