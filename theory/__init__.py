@@ -2,10 +2,10 @@
 
 from theory.brackets import Bracket, evaluate_at, lie_algebra, lie_bracket
 from theory.certificate import Certificate, Run
+from theory.determinant import gamma
 from theory.exact import ExactArray, NoResidueError, exact_array
 from theory.five import five_diagonal, five_fields
-from theory.gamma import gamma
-from theory.generic import Generic, generic
+from theory.genericity import Generic, generic
 from theory.growth import Growth, growth_vector
 from theory.matrices import matrix_algebra_dimension
 from theory.monomials import monomial_count, monomial_exponents
@@ -22,7 +22,7 @@ from theory.programs import (
 from theory.reading import read_fields
 from theory.rings import Rationals, Residues, RingArray
 from theory.text import parse_fields
-from theory.universal import universal
+from theory.universality import universal
 
 __all__ = [
     "Bracket",

@@ -132,22 +132,20 @@ class Certificate:
         Raises:
             ValueError: no certificate, or one of another format.
         """
+        from theory.data import prover_of
+
         try:
             content = json.loads(text)
             found = content.pop("format")
-        except (ValueError, AttributeError, KeyError):
+            if found != FORMAT:
+                raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
+            runs = tuple(
+                Run(run["prime"], run["rank"], run["depth"], _tuples(run["curves"])) for run in content.pop("runs")
+            )
+            made = cls(runs=runs, **content)
+            return made if made.data is None else replace(made, prover=prover_of(made))
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
             raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None
-        if found != FORMAT:
-            raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
-        runs = tuple(
-            Run(run["prime"], run["rank"], run["depth"], _tuples(run["curves"])) for run in content.pop("runs")
-        )
-        made = cls(runs=runs, **content)
-        if made.data is None:
-            return made
-        from theory.data import prover_of
-
-        return replace(made, prover=prover_of(made))
 
 
 def _tuples(value: Any) -> Any:

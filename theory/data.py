@@ -45,15 +45,14 @@ def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
 def prover_of(certificate: Certificate) -> Prover:
     """What proves a certificate read from JSON again."""
     from theory.points import PointsProver
-    from theory.universal import UniversalProver
+    from theory.universality import UniversalProver
 
     assert certificate.data is not None
     program, points = from_data(certificate.data)
     if points is None:
         assert isinstance(program, MonomialProgram)
-        return UniversalProver(
-            program, certificate.subject, max_degree=certificate.degree if certificate.proved else None
-        )
+        degrees = certificate.data["min_degree"], certificate.data["max_degree"]
+        return UniversalProver(program, certificate.subject, *degrees)
     return PointsProver(program, points)
 
 

@@ -71,8 +71,11 @@ class MultiDual(RingArray):
         return self._like(values)
 
     def __getitem__(self, index: Any) -> MultiDual:
-        index = index if isinstance(index, tuple) else (index,)
-        return self._like(self.values[(slice(None), *index)])
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, np.ndarray | list) for part in parts):
+            # Behind another axis numpy would put the axes of index arrays elsewhere.
+            return self._like(np.stack([value[index] for value in self.values]))
+        return self._like(self.values[(slice(None), *parts)])
 
     def reshape(self, *shape: int) -> MultiDual:
         """The numbers in another shape."""

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,7 +105,7 @@ class PointsProver:
         sphere = program.manifold == "sphere"
         target = (m - 1) * count if sphere else m * count
         runs: list[Run] = []
-        while len(runs) < self.primes and time.monotonic() < deadline:
+        while not runs or (len(runs) < self.primes and time.monotonic() < deadline):
             runs.append(modulo_some_prime(rng, lambda p: _run(program, x, target, p, rng, deadline, self.progress)))
             if runs[-1].rank == target:
                 break
@@ -200,7 +201,7 @@ def _refuse_duplicates(points: ExactArray) -> None:
 
 def fresh_seed(seed: int | None) -> int:
     """A seed: the one given, or one drawn from the system's entropy."""
-    return secrets.randbits(63) if seed is None else seed
+    return secrets.randbits(63) if seed is None else index(seed)
 
 
 def _deadline(limit: float | None) -> float:

@@ -49,6 +49,8 @@ def _from_expressions(fields: Sequence[Any], symbols: Sequence[sympy.Symbol] | N
     if symbols is None:
         raise ValueError("fields given as expressions need symbols=(x_1, .., x_m), the coordinates in order")
     x = list(symbols)
+    if len(set(x)) < len(x):
+        raise ValueError(f"the symbols {x} name a coordinate twice, expected m different ones")
     if not fields or any(not isinstance(V, Sequence | sympy.MatrixBase) or len(V) != len(x) for V in fields):
         raise ValueError(f"expected fields as lists of {len(x)} expressions each, one for each of the symbols {x}")
     terms: list[dict[tuple[int, ...], Fraction]] = []
@@ -67,13 +69,21 @@ def _from_expressions(fields: Sequence[Any], symbols: Sequence[sympy.Symbol] | N
 def _polynomial(expression: sympy.Expr, x: list[sympy.Symbol], name: str) -> dict[tuple[int, ...], Fraction]:
     import sympy
 
+    if expression is None or not isinstance(expression, sympy.Expr):
+        raise ValueError(f"{name} is {expression!r}, expected an expression or a number")
     extra = sorted(map(str, expression.free_symbols - set(x)))
     if extra:
         raise ValueError(
             f"{name}, {expression}, has the free symbol {extra[0]}: expected only {', '.join(map(str, x))}"
         )
+    if any(power.exp.is_Float and power.exp == int(power.exp) for power in expression.atoms(sympy.Pow)):
+        raise ValueError(
+            f"{name}, {expression}, has a floating exponent, expected whole numbers: write x**2, not x**2.0"
+        )
+    # Beside a Float SymPy would round all other numbers, and products of Floats: each is taken for what it is.
+    exact = {value: sympy.Rational(*_ratio(value, name)) for value in expression.atoms(sympy.Float)}
     try:
-        terms = sympy.Poly(expression, *x).terms()
+        terms = sympy.Poly(expression.xreplace(exact), *x).terms()
     except sympy.PolynomialError:
         raise ValueError(
             f"{name}, {expression}, is no polynomial in {', '.join(map(str, x))}: only polynomial fields can be "
@@ -82,16 +92,20 @@ def _polynomial(expression: sympy.Expr, x: list[sympy.Symbol], name: str) -> dic
     return {tuple(map(int, a)): _fraction(c, name) for a, c in terms if c != 0}
 
 
+def _ratio(value: sympy.Float, name: str) -> tuple[int, int]:
+    """A Float as the fraction of integers that it is, and not its decimals."""
+    if not value.is_finite:
+        raise ValueError(f"{name} has the coefficient {value}, expected finite numbers")
+    sign, mantissa, exponent, _ = value._mpf_
+    fraction = Fraction(int(mantissa)) * Fraction(2) ** int(exponent) * (-1 if sign else 1)
+    return fraction.numerator, fraction.denominator
+
+
 def _fraction(c: Any, name: str) -> Fraction:
     import sympy
 
-    if c.is_Float:
-        # The binary number itself, not its decimals.
-        sign, mantissa, exponent, _ = c._mpf_
-        value = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
-        if not c.is_finite:
-            raise ValueError(f"{name} has the coefficient {c}, expected finite numbers")
-        return -value if sign else value
+    if c.is_finite is False or c is sympy.nan:
+        raise ValueError(f"{name} has the coefficient {c}, expected finite numbers")
     if not isinstance(c, sympy.Rational):
         raise ValueError(f"{name} has the coefficient {c}, expected rational numbers: irrational ones have no residues")
     return Fraction(int(c.p), int(c.q))

@@ -51,14 +51,13 @@ def standard_factors(word: Word) -> tuple[Word, Word]:
     """A Lyndon word w = u v with v its longest proper suffix that is Lyndon: the bracket of w is [u, v].
 
     Raises:
-        ValueError: a word of one letter, or none.
+        ValueError: a word of one letter or none, or one that is not Lyndon.
     """
-    if len(word) < 2:
-        raise ValueError(f"the word {word} has no factors, expected two letters or more")
-    for cut in range(1, len(word)):
-        if is_lyndon(word[cut:]):
-            return word[:cut], word[cut:]
-    raise ValueError(f"the word {word} is not Lyndon")
+    if len(word) < 2 or not is_lyndon(word):
+        raise ValueError(f"the word {word} has no factors, expected a Lyndon word of two letters or more")
+    # A single letter is Lyndon: some cut is always found.
+    cut = next(cut for cut in range(1, len(word)) if is_lyndon(word[cut:]))
+    return word[:cut], word[cut:]
 
 
 def is_lyndon(word: Word) -> bool:

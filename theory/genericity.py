@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from theory.points import check_points, fresh_seed
-from theory.universal import universal
+from theory.universality import universal
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from theory.monomials import monomial_count, monomial_exponents
 from theory.points import Progress, fresh_seed
 from theory.primes import modulo_some_prime
 from theory.programs.monomial import MonomialProgram
+from theory.programs.restricted import RestrictedProgram
 from theory.reading import as_monomials, read_fields
 from theory.rowspace import Residues, RowSpace, centred, reduce
 
@@ -68,12 +69,18 @@ def universal(
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
-    if min_degree < 2 or (max_degree is not None and max_degree < min_degree):
+    least = 3 if program.dim == 1 else 2
+    if min_degree < 2 or (max_degree is not None and max_degree < max(least, min_degree)):
         raise ValueError(
-            f"min_degree is {min_degree} and max_degree {max_degree}, expected 2 <= min_degree <= max_degree: P_D must "
-            "contain the quadratic fields"
+            f"min_degree is {min_degree} and max_degree {max_degree}, expected {least} <= min_degree <= max_degree: "
+            f"P_D must contain the {'cubic' if least == 3 else 'quadratic'} fields"
         )
-    prover = UniversalProver(as_monomials(program), str(program), min_degree, max_degree, primes, time_limit, progress)
+    monomials = as_monomials(program)
+    if isinstance(program, RestrictedProgram):
+        raise ValueError(
+            f"{program}: what is known in a ball only says nothing of all points; certify the fields without the cutoff"
+        )
+    prover = UniversalProver(monomials, str(program), min_degree, max_degree, primes, time_limit, progress)
     return prover.prove(seed)
 
 
@@ -107,7 +114,7 @@ class UniversalProver:
         least = max(self.min_degree, 3 if program.dim == 1 else 2)
         most = max(self.max_degree or _most_degree(program), least)
         found: list[_Filled] = []
-        while len(found) < self.primes and time.monotonic() < deadline:
+        while not found or (len(found) < self.primes and time.monotonic() < deadline):
             found.append(modulo_some_prime(rng, lambda p: _fill(program, p, least, most, deadline, self.progress)))
             if found[-1].proved:
                 break
@@ -131,8 +138,12 @@ class UniversalProver:
             points_digest=None,
             note="" if best.proved or time.monotonic() < deadline else f"stopped after {self.time_limit:g} s",
             prover=replace(self, time_limit=None, progress=None),
-            data=to_data(program, None),
+            data=self._data(),
         )
+
+    def _data(self) -> dict[str, Any] | None:
+        data = to_data(self.program, None)
+        return None if data is None else {**data, "min_degree": self.min_degree, "max_degree": self.max_degree}
 
 
 @dataclass(frozen=True)
@@ -213,10 +224,12 @@ def _fill(
             to = level + rise
             if 0 <= to <= most:
                 waiting.setdefault(to, []).append((length + 1, bracket.of(new, level, to)))
-    if not rising:
-        for level, space in sorted(spaces.items()):
-            if level >= least and space.full:
-                return _Filled(p, True, space.rank, space.columns, level, depth)
+    for level, space in sorted(spaces.items()):
+        # Rows that came from below, after the level itself had its turn.
+        if level >= least and (space.full or space.rank > best.rank):
+            best = _Filled(p, space.full, space.rank, space.columns, level, depth)
+        if best.proved:
+            break
     return best
 
 
@@ -264,8 +277,9 @@ class _Bracket:
         m, p = self._m, self._p
         betas, targets = monomial_exponents(m, level), monomial_exponents(m, to)
         # Exponents as one number each, so that sums of exponents are looked up all at once.
-        radix = (max(level, to, 1) + max((sum(g) for _, g, _ in self._terms), default=0) + 2) ** np.arange(m)
-        if float(radix[-1]) * float(radix[min(1, m - 1)]) > 2.0**62:
+        base = max(level, to, 1) + max((sum(g) for _, g, _ in self._terms), default=0) + 2
+        radix = np.array([base**b if base**m < 2**62 else 0 for b in range(m)], dtype=np.int64)
+        if base**m >= 2**62:
             raise ValueError(f"fields on R^{m} have too many monomials of degree {to} for a universality check")
         codes = targets @ radix
         order = np.argsort(codes)
