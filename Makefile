@@ -24,8 +24,9 @@ seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures and pi
 convergence: .venv/ready  ## Measure orders and the continuous adjoint's error: docs' figure.
 	$(BIN)/python -m experiments.convergence --publish docs
 
-bench: .venv/ready  ## Time velocity and gradient beside torchdiffeq.
+bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy.
 	$(BIN)/python -m benchmarks.flow
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
