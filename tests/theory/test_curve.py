@@ -20,6 +20,12 @@ def residue(value, p=P):
     return int(value.numerator) * pow(int(value.denominator), -1, p) % p
 
 
+def rational(value):
+    """A number of SymPy's field QQ, whichever library it takes its integers from."""
+    value = Fraction(value)
+    return QQ(value.numerator, value.denominator)
+
+
 class Brackets:
     """Fields with coefficients in Q(x, t); those of controls are polynomials in t."""
 
@@ -45,7 +51,7 @@ class Brackets:
 
     def at(self, W, point, p=P):
         """The residues of a field at a point and t = 0."""
-        values = list(zip(self.field.field.ring.gens, [*map(QQ, point), QQ(0)], strict=True))
+        values = list(zip(self.field.field.ring.gens, [*map(rational, point), QQ(0)], strict=True))
         return [residue(c.numer.evaluate(values), p) * pow(residue(c.denom.evaluate(values), p), -1, p) % p for c in W]
 
     def stacked(self, W, points, p=P):

@@ -23,6 +23,12 @@ from theory.growth import bracket_rows
 P = 1048573
 
 
+def rational(value):
+    """A number of SymPy's field QQ, whichever library it takes its integers from."""
+    value = Fraction(value)
+    return QQ(value.numerator, value.denominator)
+
+
 class Brackets:
     """Fields with coefficients in Q(x)."""
 
@@ -48,7 +54,7 @@ class Brackets:
         """The rationals of a field at all points."""
         row = []
         for point in points:
-            values = list(zip(self.field.field.ring.gens, map(QQ, point), strict=True))
+            values = list(zip(self.field.field.ring.gens, map(rational, point), strict=True))
             row += [c.numer.evaluate(values) / c.denom.evaluate(values) for c in W]
         return row
 
@@ -181,7 +187,7 @@ def test_full_rank_ends_a_growth(rng):
 def test_depth_one_is_the_rank_of_the_fields(rng):
     program, points = quadratic(rng), fractions(rng, 4, 2)
     rows = program.evaluate(points).transpose(1, 0, 2).reshape(2, -1)
-    expected = DomainMatrix([[QQ(v) for v in row] for row in rows], rows.shape, QQ).rank()
+    expected = DomainMatrix([[rational(v) for v in row] for row in rows], rows.shape, QQ).rank()
     assert growth_vector(program, points, 1, seed=4).ranks == (expected,)
 
 
