@@ -4,7 +4,7 @@ from theory.brackets import Bracket, evaluate_at, lie_algebra, lie_bracket
 from theory.certificate import Certificate, Run
 from theory.determinant import gamma
 from theory.exact import ExactArray, NoResidueError, exact_array
-from theory.five import five_diagonal, five_fields
+from theory.five import five_diagonal, five_fields, two_fields
 from theory.genericity import Generic, generic
 from theory.growth import Growth, growth_vector
 from theory.matrices import matrix_algebra_dimension
@@ -57,5 +57,6 @@ __all__ = [
     "monomial_exponents",
     "parse_fields",
     "read_fields",
+    "two_fields",
     "universal",
 ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from theory.lifting import Lift
+
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,15 @@ class Certificate:
         dim: m.
         count: d, the number of fields.
         points: N; None for a universal claim.
-        degree: for a universal claim, the degree D up to which polynomial fields are spanned; else None.
+        degree: for a universal claim, the degree D of the polynomial fields that brackets fill; None for others, and
+            where the proof is a lift.
         runs: the computations, a prime each.
         seed: of the random numbers.
         subject: the family in words.
         dtype: the floating dtype the coefficients came from, or None.
         digest: sha256 of the exact coefficients.
         points_digest: sha256 of the exact points, or None.
+        lift: for a universal claim, the combinations of brackets that generate all, where that was the proof.
         note: why nothing is proved, where more can be said.
     """
 
@@ -79,6 +84,7 @@ class Certificate:
     dtype: str | None
     digest: str
     points_digest: str | None
+    lift: Lift | None = None
     note: str = ""
     prover: Prover | None = field(default=None, repr=False, compare=False)
     data: dict[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -95,6 +101,12 @@ class Certificate:
         modulo = f"modulo {primes[-1]}"
         if self.claim == "universal":
             order = " (on the line a flow keeps the order of points: those in the same order)" if self.dim == 1 else ""
+            if self.lift is not None:
+                return (
+                    f"Proved: {len(self.lift.words)} brackets of depth <= {self.depth} combine, exactly over the "
+                    f"rationals, to {self.full_rank} fields that generate all polynomial fields: the condition holds "
+                    f"for every N at all distinct points{order}."
+                )
             return (
                 f"Proved: brackets contain all fields of degree <= {self.degree} ({self.rank} of {self.full_rank} "
                 f"{modulo}), and so all polynomial fields: the condition holds for every N at all distinct points"
@@ -133,6 +145,7 @@ class Certificate:
             ValueError: no certificate, or one of another format.
         """
         from theory.data import prover_of
+        from theory.lifting import Lift
 
         try:
             content = json.loads(text)
@@ -142,7 +155,9 @@ class Certificate:
             runs = tuple(
                 Run(run["prime"], run["rank"], run["depth"], _tuples(run["curves"])) for run in content.pop("runs")
             )
-            made = cls(runs=runs, **content)
+            lifted = content.pop("lift")
+            lift = None if lifted is None else Lift(_tuples(lifted["words"]), _tuples(lifted["combinations"]))
+            made = cls(runs=runs, lift=lift, **content)
             return made if made.data is None else replace(made, prover=prover_of(made))
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
             raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None

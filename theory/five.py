@@ -1,4 +1,4 @@
-"""Five explicit fields whose Lie algebra is all polynomial fields."""
+"""Five explicit fields whose Lie algebra is all polynomial fields, and two."""
 
 from __future__ import annotations
 
@@ -46,6 +46,33 @@ def five_fields(m: int) -> MonomialProgram:
     c[3, 0, product[last]] = 1
     c[4, np.arange(m), product] = 1
     return MonomialProgram(exponents, c)
+
+
+def two_fields(m: int) -> MonomialProgram:
+    """Two quadratic fields on R^m that generate every polynomial field: two are enough for every m >= 2.
+
+        V_1 = Ax,  V_2 = Bx + e_m + x_m**2 e_1 + x_m x
+
+    with A and B of `five_fields`. The bracket with Ax multiplies the field x**a e_j by the number a_j - <a, lambda>,
+    up to sign, lambda the diagonal of A. These numbers differ for the parts x_(j-1) e_j of Bx, for e_m, for
+    x_m**2 e_1 and for x_m x, so that by Vandermonde's determinant each part is a combination of V_2 and its repeated
+    brackets with V_1, and among them are the explicit five. One field is never enough, as its brackets vanish.
+
+    Almost all pairs of quadratic fields then interpolate almost all N points, by the main theorem's argument: its
+    squared determinants are polynomials in the coefficients that do not vanish at these.
+
+    Args:
+        m: the dimension, at least 2.
+
+    Returns:
+        A program with count 2 and degree 2; `theory.universal` proves it by its lift.
+
+    Raises:
+        ValueError: m < 2, as `five_fields`.
+    """
+    five = five_fields(m)
+    c = five.coefficients.fractions()
+    return MonomialProgram(five.exponents, np.array([c[0], c[1] + c[2] + c[3] + c[4]]))
 
 
 def five_diagonal(m: int) -> tuple[int, ...]:

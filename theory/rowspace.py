@@ -103,12 +103,16 @@ class RowSpace:
 
     def add(self, rows: Residues) -> int:
         """Add rows of centred residues, shape (k, columns); by how much the rank rose."""
-        before = self.rank
+        return len(self.keep(rows))
+
+    def keep(self, rows: Residues) -> IntArray:
+        """Add rows; the numbers of some that span, with what was there, the same as all of them: one for each rank."""
+        kept = [np.zeros(0, dtype=np.int64)]
         for start in range(0, len(rows), _BLOCK):
             if self.full:
                 break
-            self._add_block(rows[start : start + _BLOCK])
-        return self.rank - before
+            kept.append(start + self._add_block(rows[start : start + _BLOCK]))
+        return np.sort(np.concatenate(kept))
 
     def residual(self, rows: Residues) -> Residues:
         """What is left of rows modulo the span, zero at all pivots: zero exactly for those that lie in it."""
@@ -151,11 +155,11 @@ class RowSpace:
             rest = reduce(rest[:, block.kept] - taken, self.modulus)
         return rest
 
-    def _add_block(self, rows: Residues) -> None:
+    def _add_block(self, rows: Residues) -> IntArray:
         p = self.modulus
-        new, pivots = self._echelon(self._forward(rows))
+        new, pivots, kept_rows = self._echelon(self._forward(rows), np.arange(len(rows)))
         if not len(pivots):
-            return
+            return kept_rows
         free = np.ones(new.shape[1], dtype=bool)
         free[pivots] = False
         kept = np.flatnonzero(free)
@@ -170,26 +174,28 @@ class RowSpace:
             self._blocks.append(_Block(self._free, pivots, kept, new[:, kept]))
         self._free = self._free[kept]
         self.rank += len(pivots)
+        return kept_rows
 
-    def _echelon(self, rows: Residues) -> tuple[Residues, IntArray]:
-        """The reduced echelon form of a few rows: rows and the columns of their pivots."""
+    def _echelon(self, rows: Residues, names: IntArray) -> tuple[Residues, IntArray, IntArray]:
+        """The reduced echelon form of a few rows: rows, the columns of their pivots, and the names of those used."""
         p = self.modulus
         if len(rows) > _PANEL:
             half = len(rows) // 2
-            upper, first = self._echelon(rows[:half])
+            upper, first, above = self._echelon(rows[:half], names[:half])
             lower = rows[half:]
             if len(first):
                 lower = reduce(lower - product(lower[:, first], upper, p), p)
-            lower, second = self._echelon(lower)
+            lower, second, below = self._echelon(lower, names[half:])
             if len(first) and len(second):
                 upper = reduce(upper - product(upper[:, second], lower, p), p)
-            return np.concatenate([upper, lower]), np.concatenate([first, second])
+            return np.concatenate([upper, lower]), np.concatenate([first, second]), np.concatenate([above, below])
         found, pivots = np.zeros((0, rows.shape[1])), np.zeros(0, dtype=np.int64)
-        rows = rows[rows.any(axis=1)]
+        used = np.zeros(0, dtype=np.int64)
+        rows, names = _without_zeros(rows, names)
         start, width = 0, 2 * _PANEL
         # A few columns decide what is done to all: twice as many as rows are nearly always enough.
         while len(rows) and start < rows.shape[1]:
-            transform, places = _eliminate(rows[:, start : start + width], p)
+            transform, places, order = _eliminate(rows[:, start : start + width], p)
             if not len(places):
                 start, width = start + width, 2 * width
                 continue
@@ -197,16 +203,26 @@ class RowSpace:
             new, here = rows[: len(places)], start + places
             if len(pivots):
                 found = reduce(found - product(found[:, here], new, p), p)
+            names = names[order]
             found, pivots = np.concatenate([found, new]), np.concatenate([pivots, here])
-            rows = rows[len(places) :]
-            rows = rows[rows.any(axis=1)]
-        return found, pivots
+            used = np.concatenate([used, names[: len(places)]])
+            rows, names = _without_zeros(rows[len(places) :], names[len(places) :])
+        return found, pivots, used
 
 
-def _eliminate(panel: Residues, p: int) -> tuple[Residues, IntArray]:
-    """Gauss and Jordan on a small matrix: what was done to its rows, as a matrix, and the pivots' columns."""
+def _without_zeros(rows: Residues, names: IntArray) -> tuple[Residues, IntArray]:
+    nonzero = rows.any(axis=1)
+    return rows[nonzero], names[nonzero]
+
+
+def _eliminate(panel: Residues, p: int) -> tuple[Residues, IntArray, IntArray]:
+    """Gauss and Jordan on a small matrix: what was done to its rows, as a matrix, the pivots' columns, the new order.
+
+    Only rows with a pivot are taken from others, so that the rows that come first in the new order span all.
+    """
     count, width = panel.shape
     work = np.concatenate([panel, np.eye(count)], axis=1)
+    order = np.arange(count)
     pivots: list[int] = []
     for column in range(width):
         rank = len(pivots)
@@ -218,6 +234,7 @@ def _eliminate(panel: Residues, p: int) -> tuple[Residues, IntArray]:
         chosen = rank + int(candidates[0])
         if chosen != rank:
             work[[rank, chosen]] = work[[chosen, rank]]
+            order[[rank, chosen]] = order[[chosen, rank]]
         row = reduce(work[rank] * inverse(work[rank, column], p), p)
         factors = work[:, column].copy()
         factors[rank] = 0.0
@@ -225,4 +242,4 @@ def _eliminate(panel: Residues, p: int) -> tuple[Residues, IntArray]:
         reduce(work, p)
         work[rank] = row
         pivots.append(column)
-    return work[:, width:], np.array(pivots, dtype=np.int64)
+    return work[:, width:], np.array(pivots, dtype=np.int64), order

@@ -9,23 +9,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 
 from theory.certificate import Certificate, Run
+from theory.closure import GradedClosure, Level, placed
 from theory.data import to_data
-from theory.monomials import monomial_count, monomial_exponents
+from theory.lifting import Lift, generators, lift
+from theory.monomials import monomial_count
 from theory.points import Progress, fresh_seed
 from theory.primes import modulo_some_prime
 from theory.programs.monomial import MonomialProgram
 from theory.programs.restricted import RestrictedProgram
 from theory.reading import as_monomials, read_fields
-from theory.rowspace import Residues, RowSpace, centred, reduce
+from theory.rowspace import centred
 
 if TYPE_CHECKING:
     import sympy
 
 # Coefficients of a polynomial field: beyond this the echelon forms take too long.
 _MOST_COLUMNS = 8000
+# Brackets among which combinations are looked for over the rationals: more take too long.
+_MOST_WORDS = 200
 
 
 def universal(
@@ -48,8 +51,10 @@ def universal(
 
     A rank that is full modulo a prime is full over the rationals. That modulo p the span contains P_2 would prove
     nothing: the fields (1 - p x_1) V_i look like V_i modulo p, and all their brackets vanish at x_1 = 1/p. So degrees
-    are those of the exact coefficients, and P_D must be filled to its whole dimension. Hamiltonian and divergence-free
-    families interpolate too, but by another algebra; they never get this certificate.
+    are those of the exact coefficients, and P_D must be filled to its whole dimension. Where brackets contain the five
+    without filling any P_D, as their highest parts may generate little, combinations of brackets that are the five are
+    found over the rationals and multiplied out (`Certificate.lift`). Hamiltonian and divergence-free families
+    interpolate too, but by another algebra; they never get this certificate.
 
     Args:
         fields: as `theory.reading.read_fields`, polynomial.
@@ -129,13 +134,14 @@ class UniversalProver:
             dim=program.dim,
             count=program.count,
             points=None,
-            degree=best.degree,
+            degree=None if best.lift else best.degree,
             runs=tuple(Run(filled.prime, filled.rank, filled.depth) for filled in found),
             seed=seed,
             subject=self.subject,
             dtype=program.dtype,
             digest=program.digest(),
             points_digest=None,
+            lift=best.lift,
             note="" if best.proved or time.monotonic() < deadline else f"stopped after {self.time_limit:g} s",
             prover=replace(self, time_limit=None, progress=None),
             data=self._data(),
@@ -154,6 +160,7 @@ class _Filled:
     full: int
     degree: int
     depth: int
+    lift: Lift | None = None
 
 
 def _most_degree(program: MonomialProgram) -> int:
@@ -174,145 +181,32 @@ def _most_degree(program: MonomialProgram) -> int:
 def _fill(
     program: MonomialProgram, p: int, least: int, most: int, deadline: float, progress: Progress | None
 ) -> _Filled:
-    """Brackets by the degree that they have at most, level by level, until some P_D with least <= D <= most is full."""
+    """Brackets degree by degree until some P_D with least <= D <= most is full, or contains what generates all."""
     m = program.dim
-    degrees = _degrees(program)
-    brackets = [_Bracket(program, i, p) for i in range(program.count)]
-    rises = [k - 1 for k in degrees]
-    # Rows of level g are fields of degree at most g: their last coefficients are zero, so that each level has a space
-    # of its own as long as brackets may come back to it, and one space serves all where they only rise.
-    rising = min(rises) >= 1
-    spaces: dict[int, RowSpace] = {}
-    waiting: dict[int, list[tuple[int, Residues]]] = {}
-    start = centred(program.coefficients.residues(p), p)
-    for i, degree in enumerate(degrees):
-        if degree <= most:
-            row = _placed(program, start[i : i + 1], degree)
-            waiting.setdefault(degree, []).append((1, row))
+    closure = GradedClosure(program, p, most)
+    wanted = generators(m)
+    coefficients = centred(wanted.coefficients.residues(p), p)
     best = _Filled(p, False, 0, m * monomial_count(m, least), least, 0)
-    single = RowSpace(m, p)
-    depth = 0
-    while waiting and time.monotonic() < deadline:
-        level = min(waiting)
-        batch = waiting.pop(level)
-        depth = max(depth, *(length for length, _ in batch))
-        length = max(length for length, _ in batch)
-        columns = m * monomial_count(m, level)
-        if rising:
-            space = single
-            if columns > space.columns:
-                space.widen(columns)
-        else:
-            space = spaces.setdefault(level, RowSpace(columns, p))
-        before = space.rank
-        space.add(np.concatenate([_widened(rows, columns) for _, rows in batch]))
-        new = space.basis(before)
-        if not rising and len(new):
-            for other in range(level + 1, most + 1):
-                wide = m * monomial_count(m, other)
-                spaces.setdefault(other, RowSpace(wide, p)).add(_widened(new, wide))
-        full = m * monomial_count(m, level)
-        if level >= least and (space.rank > best.rank or space.rank == full):
-            best = _Filled(p, space.rank == full, space.rank, full, level, depth)
+    within: Level | None = None
+    for found in closure.levels(deadline):
+        degree, space = found.degree, found.space
+        full = m * monomial_count(m, degree)
         if progress is not None:
             progress(space.rank, full)
+        if degree >= least and (space.rank > best.rank or space.rank == full):
+            best = _Filled(p, space.rank == full, space.rank, full, degree, found.depth)
         if best.proved:
             return best
-        if not len(new):
-            continue
-        for bracket, rise in zip(brackets, rises, strict=True):
-            to = level + rise
-            if 0 <= to <= most:
-                waiting.setdefault(to, []).append((length + 1, bracket.of(new, level, to)))
-    for level, space in sorted(spaces.items()):
-        # Rows that came from below, after the level itself had its turn.
-        if level >= least and (space.full or space.rank > best.rank):
-            best = _Filled(p, space.full, space.rank, space.columns, level, depth)
-        if best.proved:
-            break
-    return best
+        if within is None and degree >= wanted.degree:
+            within = found if space.contains(placed(wanted.exponents, coefficients, degree)) else None
+    lifted = None if within is None else _lifted(closure, program, p, within)
+    return lifted or best
 
 
-def _degrees(program: MonomialProgram) -> list[int]:
-    """The degree of each field by its exact coefficients; 0 for the field that is zero."""
-    size = program.exponents.sum(axis=1)
-    used = (program.coefficients.numerators != 0).any(axis=1)
-    return [int(size[row].max(initial=0)) for row in np.asarray(used, dtype=bool)]
-
-
-def _placed(program: MonomialProgram, coefficients: Residues, degree: int) -> Residues:
-    """Fields of shape (rows, m, monomials) as rows over the monomials of degree <= degree, components the fastest."""
-    m = program.dim
-    place = {tuple(a): k for k, a in enumerate(monomial_exponents(m, degree).tolist())}
-    out = np.zeros((len(coefficients), len(place), m))
-    for k, a in enumerate(program.exponents.tolist()):
-        if sum(a) <= degree:
-            out[:, place[tuple(a)]] = coefficients[:, :, k]
-    return out.reshape(len(coefficients), -1)
-
-
-def _widened(rows: Residues, columns: int) -> Residues:
-    if rows.shape[1] == columns:
-        return rows
-    return np.concatenate([rows, np.zeros((len(rows), columns - rows.shape[1]))], axis=1)
-
-
-class _Bracket:
-    """W -> [V, W] = DW V - DV W on coefficients modulo p, for one field V."""
-
-    def __init__(self, program: MonomialProgram, i: int, p: int) -> None:
-        self._m, self._p = program.dim, p
-        values = centred(program.coefficients.residues(p)[i], p)
-        self._terms = [(b, tuple(program.exponents[k].tolist()), values[b, k]) for b, k in np.argwhere(values).tolist()]
-        self._known: dict[tuple[int, int], scipy.sparse.csr_matrix] = {}
-
-    def of(self, rows: Residues, level: int, to: int) -> Residues:
-        """The brackets of fields of degree <= level, as rows over the monomials of degree <= to."""
-        if (level, to) not in self._known:
-            self._known[level, to] = self._matrix(level, to)
-        found = self._known[level, to] @ rows[:, : self._m * monomial_count(self._m, level)].T
-        return reduce(np.ascontiguousarray(found.T), self._p)
-
-    def _matrix(self, level: int, to: int) -> scipy.sparse.csr_matrix:
-        m, p = self._m, self._p
-        betas, targets = monomial_exponents(m, level), monomial_exponents(m, to)
-        # Exponents as one number each, so that sums of exponents are looked up all at once.
-        base = max(level, to, 1) + max((sum(g) for _, g, _ in self._terms), default=0) + 2
-        radix = np.array([base**b if base**m < 2**62 else 0 for b in range(m)], dtype=np.int64)
-        if base**m >= 2**62:
-            raise ValueError(f"fields on R^{m} have too many monomials of degree {to} for a universality check")
-        codes = targets @ radix
-        order = np.argsort(codes)
-        sources: list[Any] = []
-        places: list[Any] = []
-        weights: list[Any] = []
-
-        def add(wanted: Any, valid: Any, component_in: Any, component_out: Any, weight: Any) -> None:
-            where = np.flatnonzero(valid)
-            found = order[np.minimum(np.searchsorted(codes[order], wanted[where]), len(codes) - 1)]
-            hit = codes[found] == wanted[where]
-            where, found = where[hit], found[hit]
-            sources.append(where * m + component_in)
-            places.append(found * m + component_out)
-            weights.append(np.broadcast_to(weight, valid.shape)[where])
-
-        code = betas @ radix
-        for b, gamma, value in self._terms:
-            shift = int(np.array(gamma) @ radix)
-            # D W V: the monomial beta of each component, differentiated by x_b.
-            by_b = betas[:, b]
-            slope = reduce(value * by_b.astype(np.float64), p)
-            for a in range(m):
-                add(code + shift - radix[b], by_b > 0, a, a, slope)
-            # - D V W: component b of V, differentiated by x_c, times component c of W.
-            for c in range(m):
-                if gamma[c]:
-                    weight = float(reduce(np.array([-value * gamma[c]]), p)[0])
-                    add(code + shift - radix[c], np.ones(len(betas), dtype=bool), c, b, weight)
-        size = (len(targets) * m, len(betas) * m)
-        if not sources:
-            return scipy.sparse.csr_matrix(size)
-        entries = (np.concatenate(weights), (np.concatenate(places), np.concatenate(sources)))
-        matrix = scipy.sparse.csr_matrix(entries, shape=size)
-        matrix.data = reduce(matrix.data, p)
-        return matrix
+def _lifted(closure: GradedClosure, program: MonomialProgram, p: int, level: Level) -> _Filled | None:
+    words = closure.words(level.degree)
+    found = lift(program, words, p) if len(words) <= _MOST_WORDS else None
+    if found is None:
+        return None
+    count = len(found.combinations)
+    return _Filled(p, True, count, count, level.degree, max(map(len, found.words)), found)

@@ -300,3 +300,23 @@ def test_larger_primes_are_refused(p):
 def test_zero_has_no_inverse():
     with pytest.raises(ValueError, match="not invertible"):
         inverse(0.0, P)
+
+
+@settings(max_examples=150, deadline=None)
+@given(matrices(), st.data())
+def test_the_rows_kept_are_independent_and_span_all(case, data):
+    matrix, p = case
+    cut = data.draw(st.integers(0, len(matrix)))
+    space = RowSpace(matrix.shape[1], p)
+    kept = [*space.keep(centred(matrix[:cut], p)), *(cut + space.keep(centred(matrix[cut:], p)))]
+    assert kept == sorted(set(kept))
+    assert len(kept) == rank(matrix[kept], p) == rank(matrix, p)
+
+
+def test_rows_are_kept_across_panels_and_blocks():
+    rng = np.random.default_rng(3)
+    matrix = of_rank(rng, 300, 700, 410)
+    space = RowSpace(410, P)
+    kept = space.keep(centred(matrix, P))
+    assert len(kept) == 300
+    assert span(matrix[kept]).rank == 300

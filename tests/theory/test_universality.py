@@ -18,8 +18,8 @@ from theory import (
     monomial_exponents,
     universal,
 )
+from theory.closure import BracketOperator
 from theory.rowspace import centred
-from theory.universality import _Bracket
 
 QQ = sympy.QQ
 
@@ -321,7 +321,7 @@ def test_brackets_of_rows_are_sympy_s(m, k, level, p):
     monomials = [tuple(a) for a in monomial_exponents(m, level).tolist()]
     rows = rng.integers(0, p, (3, len(monomials), m))
     to = level + k - 1
-    found = _Bracket(fields, 0, p).of(centred(rows.reshape(3, -1), p), level, to)
+    found = BracketOperator(fields, 0, p).of(centred(rows.reshape(3, -1), p), level, to)
     for row, got in zip(rows, found, strict=True):
         W = [R.from_dict({a: QQ(int(c)) for a, c in zip(monomials, row[:, j], strict=True) if c}) for j in range(m)]
         expected = [int(f.get(tuple(a), 0)) % p for a in monomial_exponents(m, to).tolist() for f in lie(V, W, x)]
