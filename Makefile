@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -23,6 +23,14 @@ seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures and pi
 
 convergence: .venv/ready  ## Measure orders and the continuous adjoint's error: docs' figure.
 	$(BIN)/python -m experiments.convergence --publish docs
+
+theory: .venv/ready  ## Growth vectors, float ranks beside exact ones, how few fields are enough: docs' figures.
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.growth_vectors --publish docs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.float_rank --publish docs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.few_fields --publish docs
+
+certificates: .venv/ready  ## Time proofs about the newest trained network: docs' figure. OPTIONS="--network PATH" names one.
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.certificates --publish docs $(OPTIONS)
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy.
 	$(BIN)/python -m benchmarks.flow

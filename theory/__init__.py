@@ -2,6 +2,7 @@
 
 from theory.brackets import Bracket, evaluate_at, lie_algebra, lie_bracket
 from theory.certificate import Certificate, Run
+from theory.condition import Condition, condition_two
 from theory.determinant import gamma
 from theory.exact import ExactArray, NoResidueError, exact_array
 from theory.five import five_diagonal, five_fields, two_fields
@@ -27,6 +28,7 @@ from theory.universality import universal
 __all__ = [
     "Bracket",
     "Certificate",
+    "Condition",
     "ConvolutionProgram",
     "ExactArray",
     "Generic",
@@ -43,6 +45,7 @@ __all__ = [
     "SphericalProgram",
     "UnionProgram",
     "check_points",
+    "condition_two",
     "evaluate_at",
     "exact_array",
     "five_diagonal",

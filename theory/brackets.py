@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from theory.words import Word, lyndon_words, standard_factors
+from theory.words import Nesting, Word, lyndon_words, standard_factors
 
 if TYPE_CHECKING:
     import sympy
@@ -60,15 +60,15 @@ class Bracket:
     """
 
     word: Word
-    nesting: Any
+    nesting: Nesting
     components: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return _text(self.nesting, "V_{}", "[{}, {}]")
+        return nesting_text(self.nesting)
 
     def latex(self) -> str:
         """The nesting, for LaTeX."""
-        return _text(self.nesting, "V_{{{}}}", r"\left[{}, {}\right]")
+        return nesting_text(self.nesting, latex=True)
 
     @property
     def depth(self) -> int:
@@ -147,7 +147,13 @@ def _left(letters: int, depth: int) -> Iterator[tuple[Word, Any]]:
         yield from level
 
 
-def _text(nesting: Any, letter: str, pair: str) -> str:
+def nesting_text(nesting: Nesting, *, latex: bool = False) -> str:
+    """A nesting of brackets in letters V_1, V_2, ..
+
+    >>> nesting_text((0, (1, 0)))
+    '[V_1, [V_2, V_1]]'
+    """
     if isinstance(nesting, int):
-        return letter.format(nesting + 1)
-    return pair.format(*(_text(part, letter, pair) for part in nesting))
+        return f"V_{{{nesting + 1}}}" if latex else f"V_{nesting + 1}"
+    one, two = (nesting_text(part, latex=latex) for part in nesting)
+    return rf"\left[{one}, {two}\right]" if latex else f"[{one}, {two}]"

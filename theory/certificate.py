@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from theory.words import Word, left_normed
+
 if TYPE_CHECKING:
     from theory.lifting import Lift
 
@@ -65,7 +67,11 @@ class Certificate:
         digest: sha256 of the exact coefficients.
         points_digest: sha256 of the exact points, or None.
         lift: for a universal claim, the combinations of brackets that generate all, where that was the proof.
-        note: why nothing is proved, where more can be said.
+        words: for a claim about points, where they were asked for and found: left-normed words (a, b, .., c), for the
+            brackets [V_a, [V_b, .. V_c]] with fields counted from 0, as many as the full rank and independent.
+        note: why nothing is proved, or nothing more, where more can be said.
+        data: fields and points as JSON values (see `theory.data`); None where there are more than two million
+            coefficients, or where a program is of a class of the user's own.
     """
 
     claim: str
@@ -85,6 +91,7 @@ class Certificate:
     digest: str
     points_digest: str | None
     lift: Lift | None = None
+    words: tuple[Word, ...] = ()
     note: str = ""
     prover: Prover | None = field(default=None, repr=False, compare=False)
     data: dict[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -118,6 +125,12 @@ class Certificate:
             f"{self.points}-point condition holds there, and for generic points and coefficients."
         )
 
+    def brackets(self, *, latex: bool = False) -> list[str]:
+        """The explicit brackets of the proof, `words` or those of the `lift`, as text: [V_1, [V_2, V_1]] and so on."""
+        from theory.brackets import nesting_text
+
+        return [nesting_text(left_normed(word), latex=latex) for word in (self.lift.words if self.lift else self.words)]
+
     def verify(self, seed: int | None = None) -> Certificate:
         """The same claim computed again from the data, with other primes and other random numbers.
 
@@ -132,7 +145,7 @@ class Certificate:
         return again
 
     def to_json(self) -> str:
-        """All of it as JSON; `theory/checker.py` proves it again from this alone, where the data are polynomials."""
+        """All of it as JSON; `theory/checker.py` proves it again from this alone, where there are data."""
         content = asdict(replace(self, prover=None))
         content.pop("prover")
         return json.dumps({"format": FORMAT, **content}, indent=1)
@@ -157,7 +170,8 @@ class Certificate:
             )
             lifted = content.pop("lift")
             lift = None if lifted is None else Lift(_tuples(lifted["words"]), _tuples(lifted["combinations"]))
-            made = cls(runs=runs, lift=lift, **content)
+            words = _tuples(content.pop("words"))
+            made = cls(runs=runs, lift=lift, words=words, **content)
             return made if made.data is None else replace(made, prover=prover_of(made))
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
             raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None

@@ -1,10 +1,18 @@
 """Prove a certificate again from its JSON, with Python and numpy alone: `python checker.py certificate.json`.
 
 It imports nothing of the package that made the certificate, and trusts nothing in the file but the data: fields,
-points, and which random numbers to use. What it checks is elementary. For an N-point claim, the Taylor coefficients
-of Psi(t) V_j(X(t)) along X' = sum_i u_i V_i(X), Psi' = -Psi D(sum_i u_i V_i)(X) are combinations of iterated brackets
-at the points; for a universal claim, brackets are formed coefficient by coefficient, each with a bound of its degree.
-Both are computed modulo a prime, where a rank can only fall: a full rank is a proof over the rationals.
+points, and which random numbers to use. Ranks, degrees and proofs that the file speaks of are computed anew, and what
+has been checked is what the last line says. (Which numbers the data came from, the digests, is not looked at.)
+
+What it checks is elementary. For an N-point claim, the Taylor coefficients of Psi(t) V_j(X(t)) along
+X' = sum_i u_i V_i(X), Psi' = -Psi D(sum_i u_i V_i)(X) are combinations of iterated brackets at the points; for a
+universal claim, brackets are formed coefficient by coefficient, each with a bound of its degree. Both are computed
+modulo a prime p, where a rank can only fall: a full rank is a proof over the rationals, provided that all numbers have
+residues (p divides no denominator) and that nothing is divided by p (the orders stay below it). Or else combinations of
+brackets that the file names are multiplied out over the rationals, and are fields known to generate all.
+
+Fields come in two normal forms, monomials and layers outer(K inner(x) + b), and are joined, made tangent to spheres,
+or claimed in a ball only. All numbers are residues in int64: p < 2**20, so that sums of 2**22 products fit.
 """
 
 from __future__ import annotations
@@ -13,24 +21,48 @@ import itertools
 import json
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-
-def residue(text: str, p: int) -> int:
-    """A fraction modulo p; a ValueError where p divides its denominator."""
-    value = Fraction(text)
-    return value.numerator * pow(value.denominator, -1, p) % p
+# Numbers
 
 
-def residues(texts: Any, p: int) -> Any:
-    """Nested lists of fractions as an array of residues."""
-    return np.array(
-        [residues(part, p) for part in texts] if isinstance(texts, list) else residue(texts, p), dtype=np.int64
-    )
+def numbers(texts: Any, shape: tuple[int | None, ...] | None, p: int) -> Any:
+    """Nested lists of fractions as an array of residues; a ValueError where p divides a denominator."""
+
+    def residue(text: Any) -> Any:
+        if isinstance(text, list):
+            return [residue(part) for part in text]
+        value = Fraction(text)
+        return value.numerator * pow(value.denominator, -1, p) % p
+
+    return shaped(np.array(residue(texts), dtype=np.int64), shape)
+
+
+def integers(values: Any, shape: tuple[int | None, ...], below: float = math.inf) -> Any:
+    """Nested lists of integers, from 0 on, as an array."""
+    array = np.array(values)
+    if array.dtype.kind != "i" or (array < 0).any() or (array >= below).any():
+        raise ValueError(f"expected integers from 0 to below {below}")
+    return shaped(array, shape)
+
+
+def shaped(array: Any, shape: tuple[int | None, ...] | None) -> Any:
+    """The array, if its shape is this one; None stands for any length."""
+    if shape and (array.ndim != len(shape) or any(n not in (None, k) for n, k in zip(shape, array.shape, strict=True))):
+        raise ValueError(f"numbers have the shape {array.shape}, expected {shape}")
+    return array
+
+
+def few(terms: int) -> None:
+    """Refuse sums of products that might not fit in int64."""
+    if terms > 2**22:
+        raise ValueError(f"sums of {terms} terms are too long to be exact")
 
 
 def is_prime(n: int) -> bool:
@@ -41,107 +73,272 @@ def is_prime(n: int) -> bool:
 def rank(rows: Any, p: int) -> int:
     """The rank modulo p, by Gauss."""
     rows, found = rows % p, 0
+    few(rows.shape[1])
     for column in range(rows.shape[1]):
+        # Only what decides is reduced: each step adds less than p**2 to the other entries.
+        rows[found:, column] %= p
         candidates = np.flatnonzero(rows[found:, column])
         if not len(candidates):
             continue
         chosen = found + candidates[0]
         rows[[found, chosen]] = rows[[chosen, found]]
-        rows[found] = rows[found] * pow(int(rows[found, column]), -1, p) % p
-        below = rows[found + 1 :]
-        below[:] = (below - below[:, column, None] * rows[found]) % p
+        pivot = rows[found, column:] % p * pow(int(rows[found, column]), -1, p) % p
         found += 1
         if found == len(rows):
             break
+        rows[found:, column:] -= rows[found:, column, None] * pivot
     return found
 
 
-def times(a: Any, b: Any, p: int) -> Any:
-    """The product of power series in the first axis, cut off at their length."""
-    out = np.zeros(np.broadcast_shapes(a.shape, b.shape), dtype=np.int64)
-    for n in range(len(a)):
-        for k in range(n + 1):
-            out[n] = (out[n] + a[k] * b[n - k]) % p
+# Power series in t: the coefficients stand in the first axis
+
+
+def coefficient(a: Any, b: Any, n: int, p: int, product: Any = np.multiply) -> Any:
+    """Coefficient n of the product of two series, of numbers or (with np.matmul) of matrices."""
+    pairs = range(min(n + 1, len(a)))
+    few(len(pairs) * (a.shape[-1] if product is np.matmul else 1))
+    return sum(product(a[k], b[n - k]) for k in pairs) % p
+
+
+def times(a: Any, b: Any, p: int, product: Any = np.multiply) -> Any:
+    """The product of two series, cut off where b ends."""
+    return np.stack([coefficient(a, b, n, p, product) for n in range(len(b))])
+
+
+def controlled(u: Any, V: Any, p: int) -> Any:
+    """sum_i u_i V_i: a series u of shape (.., d), fields of shape (.., N, d, m)."""
+    return times(u[:, None, None], V, p, np.matmul)[..., 0, :]
+
+
+def polynomial(c: Any, z: Any, p: int) -> Any:
+    """sum_j c_j z**j by Horner, entry by entry; c has shape (degree + 1, ..)."""
+    out = np.zeros_like(z)
+    out[0] = c[-1]
+    for a in c[-2::-1]:
+        out = times(out, z, p)
+        out[0] = (out[0] + a) % p
     return out
 
 
-def matrices(a: Any, b: Any, n: int, p: int) -> Any:
-    """Coefficient n of the product of two series of matrices."""
-    return sum(np.matmul(a[k], b[n - k]) % p for k in range(n + 1)) % p
+def slope(c: Any, p: int) -> Any:
+    """The coefficients of the derivative of a polynomial."""
+    return (c[1:].T * np.arange(1, len(c)) % p).T if len(c) > 1 else 0 * c
 
 
-def tangent(exponents: Any, coefficients: Any, p: int) -> tuple[Any, Any]:
-    """|x|^2 V - <x, V> x: it spans at x what V minus its radial part does, as |x|^2 is constant along such fields."""
-    d, m, _ = coefficients.shape
-    terms: list[dict[tuple[int, ...], Any]] = []
-    for i, a in itertools.product(range(d), range(m)):
-        field: dict[tuple[int, ...], int] = {}
-        for k, e in enumerate(exponents.tolist()):
-            for b in range(m):
-                square = tuple(v + 2 * (c == b) for c, v in enumerate(e))
-                mixed = tuple(v + (c == a) + (c == b) for c, v in enumerate(e))
-                field[square] = (field.get(square, 0) + int(coefficients[i, a, k])) % p
-                field[mixed] = (field.get(mixed, 0) - int(coefficients[i, b, k])) % p
-        terms.append(field)
-    monomials = sorted({e for field in terms for e in field})
-    out = np.array([[field.get(e, 0) for e in monomials] for field in terms], dtype=np.int64)
-    return np.array(monomials, dtype=np.int64), out.reshape(d, m, -1)
+# Fields
 
 
-def rows_along(exponents: Any, c: Any, x: Any, u: Any, orders: int, p: int) -> Any:
-    """The rows of one curve: coefficients 0..orders-1 of Psi V_j(X), stacked over the points, shape (.., N m)."""
-    count, m = x.shape
-    degree = int(exponents.max(initial=0))
-    X = np.zeros((orders + 1, count, m), dtype=np.int64)
-    X[0] = x
-    u = np.concatenate([u, np.zeros((max(0, orders + 1 - len(u)), u.shape[1]), dtype=np.int64)])[: orders + 1]
+@dataclass
+class Fields:
+    """V_1..V_d on R^m modulo p, along a series X of shape (.., N, m).
 
-    def evaluate(monomials: Any, coefficients: Any) -> Any:
-        """Polynomials along the curve as it is known so far, shape (orders + 1, N, ..)."""
-        powers = [np.zeros_like(X), X]
+    Attributes:
+        sphere: whether they are tangent to spheres.
+        values: X to V_i(X), shape (.., N, d, m).
+        jacobian: X and a series u, shape (.., d), to the Jacobian of sum_i u_i V_i, shape (.., N, m, m). (Those of the
+            fields one by one would be d times as large.)
+    """
+
+    d: int
+    m: int
+    sphere: bool
+    values: Callable[[Any], Any]
+    jacobian: Callable[[Any, Any], Any]
+
+
+def monomial_data(data: Any, p: int) -> tuple[Any, Any]:
+    """Exponents (n, m), no row twice, and coefficients (d, m, n)."""
+    exponents = integers(data["exponents"], (None, None))
+    count, m = exponents.shape
+    if len({tuple(e) for e in exponents.tolist()}) < count:
+        raise ValueError("a monomial stands twice")
+    return exponents, numbers(data["coefficients"], (None, m, count), p)
+
+
+def monomials(data: Any, p: int) -> Fields:
+    """V_i = sum_k c[i, :, k] x**exponents[k]."""
+    exponents, c = monomial_data(data, p)
+    d, m, count = c.shape
+    few(max(d, count))
+
+    def products(X: Any, exponents: Any) -> Any:
+        """The monomials, shape (.., N, n)."""
+        powers = [np.zeros_like(X)]
         powers[0][0] = 1
-        for _ in range(2, degree + 1):
+        for _ in range(int(exponents.max(initial=0))):
             powers.append(times(powers[-1], X, p))
-        out = np.zeros((orders + 1, count, *coefficients.shape[:-1]), dtype=np.int64)
-        for k, e in enumerate(monomials.tolist()):
-            phi = powers[0][:, :, 0]
-            for b, power in enumerate(e):
-                if power:
-                    phi = times(phi, powers[power][:, :, b], p)
-            out = (out + phi[(..., *[None] * (out.ndim - 2))] * coefficients[..., k]) % p
+        out = np.zeros((*X.shape[:2], len(exponents)), dtype=np.int64)
+        out[0] = 1
+        for b in range(m):
+            uses = np.flatnonzero(exponents[:, b])
+            factors = np.stack([power[..., b] for power in powers], axis=-1)[..., exponents[uses, b]]
+            out[..., uses] = times(out[..., uses], factors, p)
         return out
 
-    for n in range(orders):
-        V = evaluate(exponents, c)
-        velocity = sum(np.einsum("i,nia->na", u[k], V[n - k]) % p for k in range(n + 1)) % p
-        X[n + 1] = velocity * pow(n + 1, -1, p) % p
-    V = evaluate(exponents, c)
-    slopes = np.zeros((orders + 1, count, *c.shape[:2], m), dtype=np.int64)
-    for b in range(m):
-        lowered = exponents.copy()
-        lowered[:, b] = np.maximum(lowered[:, b] - 1, 0)
-        slopes[..., b] = evaluate(lowered, c * exponents[:, b] % p)
-    A = np.zeros((orders + 1, count, m, m), dtype=np.int64)
-    for n in range(orders + 1):
-        A[n] = sum(np.einsum("i,niab->nab", u[k], slopes[n - k]) % p for k in range(n + 1)) % p
-    psi = np.zeros((orders + 1, count, m, m), dtype=np.int64)
-    psi[0] = np.eye(m, dtype=np.int64)
-    for n in range(orders):
-        psi[n + 1] = -matrices(psi, A, n, p) * pow(n + 1, -1, p) % p
-    columns = V.transpose(0, 1, 3, 2)
-    W = np.stack([matrices(psi, columns, n, p) for n in range(orders)])
+    def values(X: Any) -> Any:
+        return (products(X, exponents) @ c.reshape(d * m, count).T % p).reshape(*X.shape[:2], d, m)
+
+    def jacobian(X: Any, u: Any) -> Any:
+        mixed, columns = np.einsum("ki,ian->kan", u, c) % p, []
+        for b in range(m):
+            uses = np.flatnonzero(exponents[:, b])
+            lowered = products(X, exponents[uses] - np.eye(m, dtype=np.int64)[b]).transpose(0, 2, 1)
+            columns.append(times(exponents[uses, b] % p * mixed[..., uses] % p, lowered, p, np.matmul))
+        return np.stack(columns, axis=-1).transpose(0, 2, 1, 3)
+
+    return Fields(d, m, False, values, jacobian)
+
+
+def layer(rows: Any, places: tuple[Any, Any], offsets: Any, inner: Any, outer: Any, p: int) -> Fields:
+    """Row r of K inner(x) + b, put through outer_i, is component a of field i, where (i, a) is its place; else zero."""
+    (field, component), (d, m) = places, (len(outer), rows.shape[1])
+    outer = outer[field].T
+    few(max(rows.shape))
+
+    def affine(X: Any) -> Any:
+        z = polynomial(inner, X, p) @ rows.T % p
+        z[0] = (z[0] + offsets) % p
+        return z
+
+    def values(X: Any) -> Any:
+        out = np.zeros((*X.shape[:2], d, m), dtype=np.int64)
+        out[..., field, component] = polynomial(outer, affine(X), p)
+        return out
+
+    def jacobian(X: Any, u: Any) -> Any:
+        """Rows weighted by u_i outer_i'(r) and added up, times inner'(x)."""
+        weights = times(u[:, None, field], polynomial(slope(outer, p), affine(X), p), p)
+        sums = [weights[..., component == a] @ rows[component == a] % p for a in range(m)]
+        return times(np.stack(sums, axis=2), polynomial(slope(inner, p), X, p)[:, :, None], p)
+
+    return Fields(d, m, False, values, jacobian)
+
+
+def ridge(data: Any, p: int) -> Fields:
+    """outer_i(C_i x + b_i): every component of every field is a row."""
+    matrices = numbers(data["matrices"], (None, None, None), p)
+    d, m, _ = shaped(matrices, (None, matrices.shape[1], matrices.shape[1])).shape
+    places = np.repeat(np.arange(d), m), np.tile(np.arange(m), d)
+    offsets, outer = numbers(data["offsets"], (d, m), p), numbers(data["polynomials"], (d, None), p)
+    return layer(matrices.reshape(d * m, m), places, offsets.ravel(), np.array([0, 1]), outer, p)
+
+
+def convolution(data: Any, p: int) -> Fields:
+    """Correlations with zeros around inner(x), for an image whose order is height, width, channel: a row at each place.
+
+    Kernels (d, C, C, k, k) lead from all channels to all, (d, C, k, k) from all to outputs[i], (d, k, k) from inputs[i]
+    to outputs[i].
+    """
+    C, H, W = integers(data["shape"], (3,)).tolist()
+    kernels = numbers(data["kernels"], None, p)
+    d, size, axes = len(kernels), kernels.shape[-1], kernels.ndim
+    shaped(kernels, (d, *[C] * (axes - 3), size, size))
+    if axes not in (3, 4, 5) or size % 2 == 0:
+        raise ValueError(f"kernels have the shape {kernels.shape}")
+    if axes == 3:
+        kernels, stencils = np.zeros((d, C, size, size), dtype=np.int64), kernels
+        kernels[np.arange(d), integers(data["inputs"], (d,), C)] = stencils
+    output = np.tile(np.arange(C), d) if axes == 5 else integers(data["outputs"], (d,), C)
+    kernels, each = kernels.reshape(-1, C, size, size), len(output) // d
+    rows = np.zeros((d * each, H, W, H, W, C), dtype=np.int64)
+    for r, c, a, b in itertools.product(range(H), range(W), range(size), range(size)):
+        i, j = r + a - size // 2, c + b - size // 2
+        if 0 <= i < H and 0 <= j < W:
+            rows[:, r, c, i, j] = kernels[..., a, b]
+    offsets = numbers(data["offsets"], (d, C) if axes == 5 else (d,), p).ravel()
+    places = np.repeat(np.arange(d), each * H * W), (np.arange(H * W) * C + output[:, None]).ravel()
+    inner, outer = numbers(data["inner"], (None,), p), numbers(data["outer"], (d, None), p)
+    return layer(rows.reshape(-1, H * W * C), places, np.repeat(offsets, H * W), inner, outer, p)
+
+
+def sphere(base: Fields, p: int) -> Fields:
+    """W = V - s <x, V> x with s = 1 / |x|**2, a number at each point: |x| is constant along such fields."""
+
+    def inverse(X: Any) -> Any:
+        squares = (X[0] * X[0] % p).sum(axis=1) % p
+        if not squares.all():
+            raise ValueError(f"a point has |x|^2 = 0 modulo {p}")
+        return np.array([[pow(int(square), -1, p)] for square in squares], dtype=np.int64)
+
+    def values(X: Any) -> Any:
+        V, x = base.values(X), X[:, :, None]
+        radial = times(x, V, p).sum(axis=-1) % p * inverse(X) % p
+        return (V - times(radial[..., None], x, p)) % p
+
+    def jacobian(X: Any, u: Any) -> Any:
+        """DV - s x (V + DV^T x)^T - s <x, V> I + 2 s**2 <x, V> x x^T: s, too, depends on x."""
+        V, J, s = controlled(u, base.values(X), p), base.jacobian(X, u), inverse(X)
+        radial = times(X, V, p).sum(axis=-1, keepdims=True) % p * s % p
+        turned = times(X[..., None], J, p).sum(axis=-2)
+        across = (V + turned - 2 * times(radial, X, p)) % p * s % p
+        own = radial[..., None] * np.eye(base.m, dtype=np.int64)
+        return (J - times(X[..., None], across[:, :, None], p) - own) % p
+
+    return Fields(base.d, base.m, True, values, jacobian)
+
+
+def union(parts: list[Fields], p: int) -> Fields:
+    """The fields of several families, one after the other."""
+    if len({(part.m, part.sphere) for part in parts}) != 1:
+        raise ValueError("the families of a union live on different spaces")
+    ends = list(itertools.accumulate(part.d for part in parts))
+
+    def values(X: Any) -> Any:
+        return np.concatenate([part.values(X) for part in parts], axis=2)
+
+    def jacobian(X: Any, u: Any) -> Any:
+        return sum(part.jacobian(X, u[:, end - part.d : end]) for end, part in zip(ends, parts, strict=True)) % p
+
+    return Fields(ends[-1], parts[0].m, parts[0].sphere, values, jacobian)
+
+
+def read(data: Any, points: Any, p: int) -> Fields:
+    """Fields of any kind; a ValueError where they do not hold at all of the points."""
+    kind = data["kind"]
+    if kind == "sphere":
+        return sphere(read(data["base"], points, p), p)
+    if kind == "union":
+        return union([read(part, points, p) for part in data["parts"]], p)
+    if kind == "ball":
+        radius = Fraction(data["radius"])
+        if radius <= 0 or any(sum(v * v for v in x) > radius * radius for x in points):
+            raise ValueError(f"a point is outside the ball |x| <= {radius} where the fields hold")
+        return read(data["base"], points, p)
+    made = {"monomial": monomials, "ridge": ridge, "convolution": convolution}.get(kind)
+    if made is None:
+        raise ValueError(f"fields of the unknown kind {kind!r}")
+    return made(data, p)
+
+
+# The two claims
+
+
+def rows_along(fields: Fields, x: Any, u: Any, orders: int, p: int) -> Any:
+    """The rows of one curve: coefficients 0..orders-1 of Psi V_j(X), stacked over the points, shape (.., N m)."""
+    count, m = x.shape
+    X = np.zeros((orders, count, m), dtype=np.int64)
+    psi = np.zeros((orders, count, m, m), dtype=np.int64)
+    X[0], psi[0] = x, np.eye(m, dtype=np.int64)
+    for n in range(orders - 1):
+        X[n + 1] = controlled(u, fields.values(X[: n + 1]), p)[n] * pow(n + 1, -1, p) % p
+    A = fields.jacobian(X, u)
+    for n in range(orders - 1):
+        psi[n + 1] = -coefficient(psi, A, n, p, np.matmul) * pow(n + 1, -1, p) % p
+    W = times(psi, fields.values(X).transpose(0, 1, 3, 2), p, np.matmul)
     return W.transpose(0, 3, 1, 2).reshape(-1, count * m)
 
 
-def bracket(V: dict[Any, int], W: dict[Any, int], p: int) -> dict[Any, int]:
-    """DW V - DV W of polynomial fields: {(component, exponents): coefficient}."""
-    out: dict[Any, int] = {}
+def bracket(V: dict[Any, Any], W: dict[Any, Any], p: int | None) -> dict[Any, Any]:
+    """DW V - DV W of polynomial fields, {(component, exponents): coefficient}, modulo p or exactly."""
+    out: dict[Any, Any] = {}
     for one, two, sign in ((V, W, 1), (W, V, -1)):
         for (b, e), v in one.items():
             for (a, f), w in two.items():
                 if f[b]:
                     key = a, tuple(g + h - (c == b) for c, (g, h) in enumerate(zip(e, f, strict=True)))
-                    out[key] = (out.get(key, 0) + sign * v * w * f[b]) % p
+                    out[key] = out.get(key, 0) + sign * v * w * f[b]
+                    if p is not None:
+                        out[key] %= p
     return {key: value for key, value in out.items() if value}
 
 
@@ -185,59 +382,117 @@ def fills(fields: list[dict[Any, int]], degrees: list[int], m: int, degree: int,
     return len(bases[degree]) == len(keys)
 
 
+def check_points(data: Any, run: Any, p: int) -> str:
+    """The rank of brackets at the points."""
+    points = [tuple(Fraction(v) for v in x) for x in data["points"]]
+    if len(set(points)) < len(points) or not points:
+        raise ValueError("two points are the same, or there are none")
+    orders = run["depth"]
+    if not 0 < orders < p:
+        raise ValueError(f"the depth is {orders}, expected 1 to {p - 1}: coefficients are divided by the order")
+    fields = read(data["fields"], points, p)
+    x = numbers(data["points"], (None, fields.m), p)
+    full = (fields.m - 1 if fields.sphere else fields.m) * len(x)
+    curves = [integers(u, (None, fields.d)) % p for u in run["curves"]]
+    found = rank(np.concatenate([rows_along(fields, x, u, orders, p) for u in curves]), p)
+    if found != full:
+        raise ValueError(f"the rank is {found} of {full} modulo {p}")
+    where = " along the spheres through them" if fields.sphere else ""
+    return f"checked: rank {found} of {full} at {len(x)} points of R^{fields.m}{where}, modulo {p}"
+
+
+def generators(m: int) -> list[dict[Any, Any]]:
+    """Ax, Bx, e_m, x_m**2 e_1 and x_m x, the explicit five that generate all fields; d/dx and x**3 d/dx on the line."""
+    if m == 1:
+        return [{(0, (0,)): 1}, {(0, (3,)): 1}]
+
+    def monomial(*variables: int) -> tuple[int, ...]:
+        return tuple(variables.count(b) for b in range(m))
+
+    diagonal = [6 * i * i - (m + 1) * (2 * m + 1) for i in range(1, m + 1)]
+    factor, last = math.gcd(*diagonal), m - 1
+    return [
+        {(j, monomial(j)): diagonal[j] // factor for j in range(m)},
+        {(j, monomial((j - 1) % m)): 1 for j in range(m)},
+        {(last, monomial()): 1},
+        {(0, monomial(last, last)): 1},
+        {(j, monomial(j, last)): 1 for j in range(m)},
+    ]
+
+
+def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int) -> str:
+    """Whether combinations of brackets are fields that generate all, by multiplying out over the rationals."""
+    words = [tuple(integers(word, (None,), len(fields)).tolist()) for word in lift["words"]]
+    found = {(i,): V for i, V in enumerate(fields)}
+    for word in words:
+        for start in range(len(word) - 2, -1, -1):
+            if word[start:] not in found:
+                found[word[start:]] = bracket(fields[word[start]], found[word[start + 1 :]], None)
+    for row, target in zip(lift["combinations"], generators(m), strict=True):
+        left = {key: -Fraction(value) for key, value in target.items()}
+        for c, word in zip(row, words, strict=True):
+            for key, value in found[word].items():
+                left[key] = left.get(key, Fraction(0)) + Fraction(c) * value
+        if any(left.values()):
+            raise ValueError("a combination of brackets is not the field it is said to be")
+    return f"checked: {len(words)} brackets combine over the rationals to fields that generate all on R^{m}"
+
+
+def check_universal(data: Any, degree: int, lift: Any, p: int) -> str:
+    """Whether brackets fill the polynomial fields of a degree, or combine to fields that generate all."""
+    if data["fields"]["kind"] != "monomial":
+        raise ValueError("a universal claim is about polynomial fields on the whole space, given by monomials")
+    exponents, c = monomial_data(data["fields"], p)
+    m = exponents.shape[1]
+    terms = [(k, tuple(e)) for k, e in enumerate(exponents.tolist())]
+    if lift is not None:
+        texts = data["fields"]["coefficients"]
+        return check_lift(
+            [{(a, e): c for k, e in terms for a in range(m) if (c := Fraction(V[a][k]))} for V in texts], lift, m
+        )
+    if degree < (3 if m == 1 else 2):
+        raise ValueError(f"filling the fields of degree {degree} is not enough")
+    # Degrees are those of the exact coefficients: modulo p a field may look like one of lower degree.
+    degrees = [
+        max((sum(e) for k, e in terms if any(Fraction(row[k]) for row in field)), default=0)
+        for field in data["fields"]["coefficients"]
+    ]
+    fields = [{(a, e): int(V[a, k]) for k, e in terms for a in range(m) if V[a, k]} for V in c]
+    if not fills(fields, degrees, m, degree, p):
+        raise ValueError(f"brackets do not fill the fields of degree {degree} modulo {p}")
+    return f"checked: brackets fill the polynomial fields of degree {degree} on R^{m}"
+
+
 def check(certificate: dict[str, Any]) -> str:
     """Prove a certificate again.
+
+    Args:
+        certificate: what its JSON says.
+
+    Returns:
+        What has been proved, in a line.
 
     Raises:
         ValueError: it does not hold, or the file does not say enough.
     """
-    data = certificate["data"]
-    if not certificate["proved"]:
-        raise ValueError("the certificate says 'not proved': there is nothing to check")
-    if data is None:
-        raise ValueError("the certificate holds no data")
-    run = certificate["runs"][-1]
-    p = run["prime"]
-    if not is_prime(p) or p >= 2**20:
-        raise ValueError(f"{p} is no prime below 2**20")
-    exponents = np.array(data["exponents"], dtype=np.int64)
-    c = residues(data["coefficients"], p)
-    d, m, _ = c.shape
-    if certificate["claim"] == "universal":
-        if data["sphere"]:
-            raise ValueError("fields on spheres are never universal in the whole space")
-        sizes = exponents.sum(axis=1)
-        exact = data["coefficients"]
-        degrees = [
-            max([int(g) for k, g in enumerate(sizes) if any(Fraction(row[k]) for row in exact[i])] or [0])
-            for i in range(d)
-        ]
-        fields = [
-            {(a, tuple(e)): int(c[i, a, k]) for k, e in enumerate(exponents.tolist()) for a in range(m) if c[i, a, k]}
-            for i in range(d)
-        ]
-        degree = certificate["degree"]
-        if degree < (3 if m == 1 else 2):
-            raise ValueError(f"filling the fields of degree {degree} is not enough")
-        if not fills(fields, degrees, m, degree, p):
-            raise ValueError(f"brackets do not fill the fields of degree {degree} modulo {p}")
-        return f"checked: brackets fill the polynomial fields of degree {degree} on R^{m}"
-    points = [tuple(Fraction(v) for v in x) for x in data["points"]]
-    if len(set(points)) < len(points):
-        raise ValueError("two points are the same")
-    x = residues(data["points"], p)
-    full = m * len(x)
-    if data["sphere"]:
-        if not ((x * x % p).sum(axis=1) % p).all():
-            raise ValueError(f"a point has |x|^2 = 0 modulo {p}")
-        exponents, c = tangent(exponents, c, p)
-        full = (m - 1) * len(x)
-    rows = [rows_along(exponents, c, x, np.array(u, dtype=np.int64), run["depth"], p) for u in run["curves"]]
-    found = rank(np.concatenate(rows), p)
-    if run["depth"] >= p or found != full:
-        raise ValueError(f"the rank is {found} of {full} modulo {p}")
-    return f"checked: rank {found} of {full} at {len(x)} points of R^{m}, modulo {p}"
+    try:
+        if not certificate["proved"]:
+            raise ValueError("the certificate says 'not proved': there is nothing to check")
+        data, run = certificate["data"], certificate["runs"][-1]
+        if data is None:
+            raise ValueError("the certificate holds no data")
+        p = run["prime"]
+        if not 1 < p < 2**20 or not is_prime(p):
+            raise ValueError(f"{p} is no prime below 2**20")
+        if certificate["claim"] == "universal":
+            return check_universal(data, certificate["degree"], certificate["lift"], p)
+        return check_points(data, run, p)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"the file is no certificate that can be checked: {error!r}") from error
 
 
 if __name__ == "__main__":
-    print(check(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    try:
+        print(check(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    except ValueError as error:
+        sys.exit(f"refused: {error}")

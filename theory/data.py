@@ -1,4 +1,16 @@
-"""The data of a certificate as plain JSON: polynomial fields and points as fractions."""
+"""The data of a certificate as plain JSON: fields of every kind by their exact coefficients, and points, as fractions.
+
+Fields are objects with a "kind", and hold one another as programs do:
+
+    {"kind": "monomial", "dtype", "exponents", "coefficients"}
+    {"kind": "ridge", "dtype", "matrices", "offsets", "polynomials"}
+    {"kind": "convolution", "dtype", "shape", "kernels", "outputs", "inputs", "offsets", "inner", "outer"}
+    {"kind": "sphere", "base"}            fields made tangent to spheres
+    {"kind": "ball", "radius", "base"}    fields that hold for |x| <= radius
+    {"kind": "union", "parts"}            several families, one after the other
+
+The names and shapes are those of the programs' attributes; numbers are fractions, "n/d".
+"""
 
 from __future__ import annotations
 
@@ -9,51 +21,133 @@ import numpy as np
 
 from theory.certificate import Certificate, Prover
 from theory.exact import ExactArray, exact_array
+from theory.modular import IntArray
 from theory.program import Program
+from theory.programs.convolution import ConvolutionProgram
 from theory.programs.monomial import MonomialProgram
+from theory.programs.restricted import RestrictedProgram
+from theory.programs.ridge import RidgeProgram
 from theory.programs.spherical import SphericalProgram
+from theory.programs.union import UnionProgram
 
 # Coefficients: beyond this a certificate names its data by their digests alone.
 _MOST = 2_000_000
 
+_KINDS: dict[type[Program], str] = {
+    MonomialProgram: "monomial",
+    RidgeProgram: "ridge",
+    ConvolutionProgram: "convolution",
+    SphericalProgram: "sphere",
+    RestrictedProgram: "ball",
+    UnionProgram: "union",
+}
+# The exact coefficients of each kind, by the names of the attributes.
+_NUMBERS = {
+    "monomial": ("coefficients",),
+    "ridge": ("matrices", "offsets", "polynomials"),
+    "convolution": ("kernels", "offsets", "inner", "outer"),
+}
+
 
 def to_data(program: Program, points: ExactArray | None) -> dict[str, Any] | None:
-    """Fields and points as JSON values; None where the fields are not given by their monomials, or too large."""
-    base = program.base if isinstance(program, SphericalProgram) else program
-    if not isinstance(base, MonomialProgram) or base.coefficients.numerators.size > _MOST:
+    """Fields and points as JSON values; None where the fields are of a kind unknown here, or too large."""
+    size = _size(program)
+    if size is None or size > _MOST:
         return None
-    return {
-        "sphere": isinstance(program, SphericalProgram),
-        "dtype": base.dtype,
-        "exponents": base.exponents.tolist(),
-        "coefficients": _texts(base.coefficients),
-        "points": None if points is None else _texts(points),
-    }
+    return {"fields": _fields(program), "points": None if points is None else _texts(points)}
 
 
 def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
-    """What `to_data` was given."""
-    program: Program = MonomialProgram(
-        np.array(data["exponents"], dtype=np.int64), exact_array(_numbers(data["coefficients"])), data["dtype"]
-    )
-    if data["sphere"]:
-        program = SphericalProgram(program)
+    """What `to_data` was given.
+
+    Raises:
+        ValueError: fields of an unknown kind, or numbers and shapes that no program has.
+    """
     points = data["points"]
-    return program, None if points is None else exact_array(_numbers(points), "points")
+    return _program(data["fields"]), None if points is None else exact_array(_numbers(points), "points")
 
 
 def prover_of(certificate: Certificate) -> Prover:
-    """What proves a certificate read from JSON again."""
+    """What proves a certificate read from JSON again.
+
+    Raises:
+        ValueError: as `from_data`, or a claim of universality about fields that are not given by their monomials.
+    """
     from theory.points import PointsProver
     from theory.universality import UniversalProver
 
     assert certificate.data is not None
     program, points = from_data(certificate.data)
-    if points is None:
-        assert isinstance(program, MonomialProgram)
-        degrees = certificate.data["min_degree"], certificate.data["max_degree"]
-        return UniversalProver(program, certificate.subject, *degrees)
-    return PointsProver(program, points)
+    if points is not None:
+        return PointsProver(program, points, certificate.words or None)
+    if not isinstance(program, MonomialProgram):
+        raise ValueError(f"the certificate has no points and {program}: universality is about monomials")
+    return UniversalProver(program, certificate.subject, certificate.data["min_degree"], certificate.data["max_degree"])
+
+
+def _size(program: Program) -> int | None:
+    """How many coefficients there are; None where a program is of a kind that a user made."""
+    kind = _KINDS.get(type(program))
+    if kind is None:
+        return None
+    if kind in _NUMBERS:
+        return sum(int(getattr(program, name).numerators.size) for name in _NUMBERS[kind])
+    sizes = [_size(part) for part in _parts(program)]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _parts(program: Program) -> tuple[Program, ...]:
+    if isinstance(program, UnionProgram):
+        return program.parts
+    assert isinstance(program, SphericalProgram | RestrictedProgram)
+    return (program.base,)
+
+
+def _fields(program: Program) -> dict[str, Any]:
+    kind = _KINDS[type(program)]
+    out: dict[str, Any] = {"kind": kind}
+    if kind in _NUMBERS:
+        out["dtype"] = program.dtype
+    if isinstance(program, MonomialProgram):
+        out["exponents"] = program.exponents.tolist()
+    if isinstance(program, ConvolutionProgram):
+        out |= {"shape": list(program.shape), "outputs": _list(program.outputs), "inputs": _list(program.inputs)}
+    out |= {name: _texts(getattr(program, name)) for name in _NUMBERS.get(kind, ())}
+    if isinstance(program, SphericalProgram):
+        out["base"] = _fields(program.base)
+    if isinstance(program, RestrictedProgram):
+        out |= {"radius": str(program.radius), "base": _fields(program.base)}
+    if isinstance(program, UnionProgram):
+        out["parts"] = [_fields(part) for part in program.parts]
+    return out
+
+
+def _program(fields: dict[str, Any]) -> Program:
+    kind = fields["kind"]
+    if kind == "sphere":
+        return SphericalProgram(_program(fields["base"]))
+    if kind == "ball":
+        return RestrictedProgram(_program(fields["base"]), _numbers(fields["radius"]))
+    if kind == "union":
+        return UnionProgram([_program(part) for part in fields["parts"]])
+    if kind not in _NUMBERS:
+        raise ValueError(
+            f"the certificate has fields of the kind {kind!r}, expected one of {', '.join(_KINDS.values())}"
+        )
+    numbers: dict[str, Any] = {name: exact_array(_numbers(fields[name]), name) for name in _NUMBERS[kind]}
+    dtype = fields["dtype"]
+    if kind == "monomial":
+        return MonomialProgram(np.array(fields["exponents"]), **numbers, dtype=dtype)
+    if kind == "ridge":
+        return RidgeProgram(**numbers, dtype=dtype)
+    return ConvolutionProgram(
+        fields["shape"], outputs=fields["outputs"], inputs=fields["inputs"], **numbers, dtype=dtype
+    )
+
+
+def _list(channels: IntArray | None) -> list[int] | None:
+    return None if channels is None else [int(c) for c in channels]
 
 
 def _texts(numbers: ExactArray) -> Any:
@@ -63,4 +157,9 @@ def _texts(numbers: ExactArray) -> Any:
 
 
 def _numbers(texts: Any) -> Any:
-    return [_numbers(part) for part in texts] if isinstance(texts, list) else Fraction(texts)
+    if isinstance(texts, list):
+        return [_numbers(part) for part in texts]
+    try:
+        return Fraction(texts)
+    except ZeroDivisionError:
+        raise ValueError(f"the certificate holds {texts!r}, which is no number") from None

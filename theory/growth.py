@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.exact import ExactArray, exact_array
-from theory.multidual import MultiDual
+from theory.nested import nested_brackets
 from theory.points import fresh_seed
 from theory.primes import modulo_some_prime
 from theory.program import Program
@@ -58,8 +58,7 @@ def growth_vector(
 ) -> Growth:
     """The ranks of brackets of depth 1, 2, .. at N points, until they are full or max_depth is reached.
 
-    With nilpotents s_l and random combinations U_l of the fields, X <- X + s_l U_l(X) and Psi <- Psi (I - s_l DU_l(X))
-    are exact flows and pullbacks, and the coefficient of s_a s_b .. s_c in Psi V_j(X) is [U_a, [U_b, .. [U_c, V_j]]].
+    Brackets are nested with random combinations of the fields: see `theory.nested.nested_brackets`.
 
     Args:
         fields: as `theory.reading.read_fields`.
@@ -93,7 +92,7 @@ def _growth(
     spaces = [RowSpace(target, p) for _ in range(max_depth)]
     draws = idle = 0
     while idle < _PATIENCE:
-        rows = bracket_rows(program, points, max_depth - 1, p, rng)
+        rows = _random_rows(program, points, max_depth - 1, p, rng)
         draws, gained = draws + 1, 0
         for depth, found in enumerate(rows):
             for space in spaces[depth:]:
@@ -107,20 +106,11 @@ def _growth(
     return Growth(tuple(ranks), target, p, draws, seed)
 
 
-def bracket_rows(
+def _random_rows(
     program: Program, points: ExactArray, nilpotents: int, p: int, rng: np.random.Generator
 ) -> list[Residues]:
     """Brackets of random combinations of the fields, by depth: entry n has depth n + 1, rows of length N m."""
-    x = MultiDual.of(centred(points.residues(p), p), nilpotents, p)
-    count, m = x.shape
-    psi = MultiDual.of(np.broadcast_to(np.eye(m), (count, m, m)).copy(), nilpotents, p)
-    for bit in range(nilpotents):
-        weights = MultiDual.of(centred(rng.integers(0, p, (1, program.count)), p), nilpotents, p)
-        values = program.values(x)
-        moved = values.transpose(0, 2, 1).linear(weights).reshape(count, m)
-        psi = psi - (psi @ program.jacobian(x, weights)[:, 0]).times(bit)
-        x = x + moved.times(bit)
-    pulled = (psi @ program.values(x).transpose(0, 2, 1)).transpose(2, 0, 1)
-    rows = pulled.values.reshape(2**nilpotents, program.count, count * m)
+    directions = [centred(rng.integers(0, p, (1, program.count)), p) for _ in range(nilpotents)]
+    rows = nested_brackets(program, points, directions, p)
     sizes = np.array([bin(index).count("1") for index in range(2**nilpotents)])
-    return [rows[sizes == size].reshape(-1, count * m) for size in range(nilpotents + 1)]
+    return [rows[sizes == size].reshape(-1, rows.shape[2]) for size in range(nilpotents + 1)]

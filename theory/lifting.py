@@ -125,7 +125,7 @@ def _support(rows: Residues, wanted: Residues, p: int) -> list[int]:
     traced = RowSpace(rows.shape[1] + len(kept), p)
     traced.add(np.concatenate([rows[kept], np.eye(len(kept))], axis=1))
     rest = traced.residual(np.concatenate([wanted, np.zeros((len(wanted), len(kept)))], axis=1))
-    return kept[rest[:, rows.shape[1] :].any(axis=0)].tolist()
+    return list(kept[rest[:, rows.shape[1] :].any(axis=0)])
 
 
 def _solve(fields: list[Field], targets: list[Field], keys: list[Any], p: int) -> list[list[Fraction]] | None:

@@ -80,16 +80,21 @@ def _polynomial(expression: sympy.Expr, x: list[sympy.Symbol], name: str) -> dic
         raise ValueError(
             f"{name}, {expression}, has a floating exponent, expected whole numbers: write x**2, not x**2.0"
         )
-    # Beside a Float SymPy would round all other numbers, and products of Floats: each is taken for what it is.
-    exact = {value: sympy.Rational(*_ratio(value, name)) for value in expression.atoms(sympy.Float)}
     try:
-        terms = sympy.Poly(expression.xreplace(exact), *x).terms()
+        terms = sympy.Poly(without_floats(expression, name), *x).terms()
     except sympy.PolynomialError:
         raise ValueError(
             f"{name}, {expression}, is no polynomial in {', '.join(map(str, x))}: only polynomial fields can be "
             "certified exactly; tanh and its like would need other methods"
         ) from None
     return {tuple(map(int, a)): _fraction(c, name) for a, c in terms if c != 0}
+
+
+def without_floats(expression: sympy.Expr, name: str) -> sympy.Expr:
+    """The expression with each Float as the rational it is: beside one SymPy would round all other numbers."""
+    import sympy
+
+    return expression.xreplace({value: sympy.Rational(*_ratio(value, name)) for value in expression.atoms(sympy.Float)})
 
 
 def _ratio(value: sympy.Float, name: str) -> tuple[int, int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 Word = tuple[int, ...]
+# A letter, or a pair of nestings.
+Nesting = Any
 
 
 @lru_cache(maxsize=4096)
@@ -63,3 +66,12 @@ def standard_factors(word: Word) -> tuple[Word, Word]:
 def is_lyndon(word: Word) -> bool:
     """Whether a word is smaller than all its proper suffixes."""
     return bool(word) and all(word < word[cut:] for cut in range(1, len(word)))
+
+
+def left_normed(word: Word) -> Nesting:
+    """The nesting [a, [b, .. c]] of a word.
+
+    >>> left_normed((0, 1, 2))
+    (0, (1, 2))
+    """
+    return word[0] if len(word) == 1 else (word[0], left_normed(word[1:]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from theory import Program
 
-FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five")
+FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five", "two")
 
 
 def check(
@@ -43,6 +43,9 @@ def check(
     degree: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the family, the points, the primes and the curves.")] = 0,
     time_limit: Annotated[float | None, typer.Option(help="Seconds, after which what was found is reported.")] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Also list explicit brackets that are independent at the points.")
+    ] = False,
     latex: Annotated[
         int | None, typer.Option(min=1, max=6, help="Print brackets up to this depth in LaTeX, and prove nothing.")
     ] = None,
@@ -54,11 +57,14 @@ def check(
     Example:
       cde-nets check polynomial --dim 3 --count 5 --points 20
       cde-nets check fields.txt --universal
+      cde-nets check two --dim 3 --points 4 --words
       cde-nets check runs/mnist-0-20260101-120000/network.safetensors --points 20
     """
     with reported():
         import theory
 
+        if words and (universal or latex is not None):
+            raise ValueError("--words lists brackets at points: it goes with neither --universal nor --latex.")
         x: Any
         if fields.endswith(".safetensors"):
             program, x = _stage(Path(fields), stage, points, data_dir)
@@ -74,7 +80,9 @@ def check(
             if universal:
                 found = theory.universal(program, seed=seed, time_limit=time_limit, progress=progress)
             else:
-                found = theory.check_points(program, x, seed=seed, time_limit=time_limit, progress=progress)
+                found = theory.check_points(
+                    program, x, words=words, seed=seed, time_limit=time_limit, progress=progress
+                )
         if out is not None:
             from cde_nets.atomic import write_atomically
 
@@ -83,6 +91,8 @@ def check(
     def show(console: Console) -> None:
         console.print(found.subject, markup=False, highlight=False, soft_wrap=True)
         console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+        if words and found.proved:
+            console.print(found.note or "\n".join(found.brackets()), markup=False, highlight=False, soft_wrap=True)
 
     emit(as_json, json.loads(found.to_json()), show)
     if not found.proved:
@@ -113,13 +123,15 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
 
 def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Program:
     from cde_nets.options import suggest
-    from theory import five_fields
+    from theory import five_fields, two_fields
     from theory.text import parse_fields
 
     if Path(fields).is_file():
         return parse_fields(Path(fields).read_text(encoding="utf-8"))
     if fields == "five":
         return five_fields(dim)
+    if fields == "two":
+        return two_fields(dim)
     if fields not in FAMILIES:
         raise ValueError(f"{fields!r} is neither a file nor a family{suggest(fields, FAMILIES)}")
     from cde_nets.fields import LinearFields, PolynomialFields, RidgeFields, SphericalFields

@@ -38,6 +38,20 @@ def test_what_is_not_proved_exits_with_one_and_says_so(command):
     assert "Not proved: rank 9 of 18 with 3 primes" in ran.out
 
 
+def test_the_words_of_a_proof(command):
+    ran = command("check", "two", "--dim", "2", "--points", "2", "--words")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[2:] == ["V_1", "V_2", "[V_1, V_2]", "[V_1, [V_1, V_2]]"]
+    ran = command("check", "two", "--dim", "2", "--points", "2", "--words", "--json")
+    assert ran.json["words"] == [[0], [1], [0, 1], [0, 0, 1]]
+
+
+def test_two_fields_are_universal(command):
+    ran = command("check", "two", "--dim", "2", "--universal")
+    assert ran.code == 0, ran.err
+    assert "combine, exactly over the rationals, to 5 fields" in ran.out
+
+
 def test_brackets_in_latex(command, text):
     ran = command("check", text, "--latex", "2")
     assert ran.code == 0
@@ -49,6 +63,7 @@ def test_brackets_in_latex(command, text):
     [
         (["polynomal"], "neither a file nor a family; did you mean 'polynomial'?"),
         (["five", "--points", "nowhere"], "--points is 'nowhere', expected a number or a text file"),
+        (["five", "--universal", "--words"], "--words lists brackets at points"),
         (["five", "--points", "0"], "points have shape (0, 3), expected (N, 3) with N >= 1"),
     ],
 )

@@ -18,7 +18,7 @@ from theory import (
     growth_vector,
     monomial_exponents,
 )
-from theory.growth import bracket_rows
+from theory.growth import _random_rows
 
 P = 1048573
 
@@ -197,7 +197,7 @@ def test_depth_one_is_the_rank_of_the_fields(rng):
 def test_rows_are_nested_brackets(family, nilpotents, rng):
     program = family(rng)
     points = fractions(rng, 2, program.dim) + Fraction(1, 7)
-    rows = bracket_rows(program, exact_array(points), nilpotents, P, np.random.default_rng(5))
+    rows = _random_rows(program, exact_array(points), nilpotents, P, np.random.default_rng(5))
     again = np.random.default_rng(5)
     weights = [again.integers(0, P, (1, program.count))[0] for _ in range(nilpotents)]
     algebra = Brackets(program)

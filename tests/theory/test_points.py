@@ -21,6 +21,7 @@ from theory import (
     five_fields,
     monomial_exponents,
 )
+from theory.primes import random_prime
 
 QQ = sympy.QQ
 
@@ -233,6 +234,20 @@ def test_fields_with_an_invariant_line_or_plane_through_the_points_are_never_cer
         points = [(*h, -sum(s * k for s, k in zip(h, a[:-1], strict=True))) for h in heads]
         best += never(program(fields), points, (m - 1) * count, seed) == (m - 1) * count
     assert best > 150
+
+
+def test_fields_multiplied_by_what_is_one_modulo_p_are_never_certified_where_it_is_zero():
+    for seed in range(200):
+        rng, (m, count) = np.random.default_rng([seed, 3]), shapes(seed)
+        # The very prime that the engine will draw: it divides the point's denominator, so that another is taken.
+        p = random_prime(np.random.default_rng(seed))
+        R, x = ring(m)
+        fields = [[(1 - p * x[0]) * poly(rng, R, 2) for _ in range(m)] for _ in range(3)]
+        points = [*distinct(rng, count - 1, m), (Fraction(1, p), *rng.integers(-5, 6, m - 1).tolist())]
+        certificate = check_points(program(fields), points, seed=seed, primes=1)
+        assert certificate.runs[0].prime != p
+        assert not certificate.proved
+        assert certificate.rank <= m * (count - 1)
 
 
 def test_one_field_has_rank_one():

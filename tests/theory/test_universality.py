@@ -19,6 +19,7 @@ from theory import (
     universal,
 )
 from theory.closure import BracketOperator
+from theory.primes import random_prime
 from theory.rowspace import centred
 
 QQ = sympy.QQ
@@ -229,6 +230,85 @@ def test_fields_tangent_to_a_line_are_not_certified():
     rng, (R, (x, _)) = np.random.default_rng(0), ring(2)
     fields = [[x * poly(rng, R, 1), poly(rng, R, 2)] for _ in range(4)]
     assert not universal(program(fields), seed=0, max_degree=6).proved
+
+
+def linear(rng, R, x, p):
+    return [
+        [sum((int(c) * s for c, s in zip(row, x, strict=True)), R.zero) for row in rng.integers(-4, 5, (2, 2))]
+        for _ in range(3)
+    ]
+
+
+def tangent_to_circles(rng, R, x, p):
+    factors = [poly(rng, R, 2) for _ in range(3)]
+    return [[-q * x[1], q * x[0]] for q in factors]
+
+
+def commuting(rng, R, x, p):
+    f = R.from_dict({a: c for a, c in poly(rng, R, 3).items() if a[1] == 0})
+    return [[R(int(a)), f.diff(x[0]) * int(a) + int(b)] for a, b in rng.integers(-4, 5, (3, 2))]
+
+
+def with_a_common_zero(rng, R, x, p):
+    zero = rng.integers(-5, 6, 2).tolist()
+    return [[f - f(*zero) for f in (poly(rng, R, 2), poly(rng, R, 2))] for _ in range(4)]
+
+
+def with_an_invariant_line(rng, R, x, p):
+    a, c = rng.integers(-3, 4, 2).tolist()
+    fields = []
+    for _ in range(4):
+        V = poly(rng, R, 2)
+        fields.append([V, (a * x[0] + x[1] + c) * poly(rng, R, 1) - a * V])
+    return fields
+
+
+def times_what_is_one_modulo_p(rng, R, x, p):
+    return [[(1 - p * x[0]) * (poly(rng, R, 2) + R(int(c))) for c in rng.integers(1, 4, 2)] for _ in range(5)]
+
+
+def two_times_what_is_one_modulo_p(rng, R, x, p):
+    a, b = rng.integers(1, 4, 2).tolist()
+    fields = [[-a * x[0], a * x[1]], [b * (x[1] + x[1] ** 2 + x[0] * x[1]), b * (x[0] + 1 + x[1] ** 2)]]
+    return [[(1 - p * x[0]) * f for f in V] for V in fields]
+
+
+def hamiltonian(rng, R, x, p):
+    return [[H.diff(x[1]), -H.diff(x[0])] for H in (poly(rng, R, 3) for _ in range(3))]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        linear,
+        tangent_to_circles,
+        commuting,
+        with_a_common_zero,
+        with_an_invariant_line,
+        times_what_is_one_modulo_p,
+        two_times_what_is_one_modulo_p,
+        hamiltonian,
+    ],
+    ids=lambda family: family.__name__,
+)
+def test_two_hundred_random_ones_are_never_certified(family):
+    R, x = ring(2)
+    for seed in range(200):
+        # The very prime that the engine will draw.
+        p = random_prime(np.random.default_rng(seed))
+        fields = family(np.random.default_rng([seed, 7]), R, x, p)
+        certificate = universal(program(fields), seed=seed, max_degree=4, primes=1)
+        assert certificate.runs[0].prime == p
+        assert not certificate.proved, seed
+
+
+def test_without_the_factor_they_would_be():
+    R, x = ring(2)
+    for seed in range(20):
+        fields = two_times_what_is_one_modulo_p(np.random.default_rng([seed, 7]), R, x, 0)
+        assert universal(program(fields), seed=seed, max_degree=4, primes=1).proved
+        fields = times_what_is_one_modulo_p(np.random.default_rng([seed, 7]), R, x, 0)
+        assert universal(program(fields), seed=seed, max_degree=4, primes=1).proved
 
 
 def test_one_field_is_never_enough():

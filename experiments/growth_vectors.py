@@ -1,0 +1,238 @@
+"""Rank against bracket depth at N points of R^m: growth vectors, and what stops them.
+
+    python -m experiments.growth_vectors
+
+Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Beside it stand the upper bounds that are
+known without computing: the brackets of depth <= n span at most
+
+- sum_{l <= n} Witt(d, l) dimensions, those of the free Lie algebra of d letters;
+- m C(m + D, m), all polynomial fields of the degree D = n (k - 1) + 1 that brackets of fields of degree k have; of
+  linear fields m^2, all linear fields;
+- (m - 1) N where fields are tangent to spheres;
+- m N, all there is at N points of R^m.
+
+Where the two meet the rank is known, and is said as a number. Where they do not, other seeds are tried, and what
+remains is published as "at least". Work grows as 3**depth. The ridge case (seven cubic fields at ten times fifty
+numbers) is full at depth 4; it wants the most random directions, and takes some ten seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import cde_nets as cn
+import theory
+from cde_nets.atomic import write_atomically
+from cde_nets.plot.style import COLOURS, figure, save, styled
+from theory.words import witt
+
+app = typer.Typer(add_completion=False)
+
+# What stops a rank, in the order in which ties are decided, and its colour. Of a value, not of a lower bound.
+FULL, SPHERES, LINEAR, POLYNOMIALS, LETTERS = (
+    "all of the space, mN",
+    "tangent to spheres, (m − 1)N",
+    "all linear fields, m²",
+    "all polynomial fields of this degree",
+    "the free Lie algebra (Witt)",
+)
+LIMITS = {FULL: COLOURS[2], LETTERS: COLOURS[4], POLYNOMIALS: COLOURS[0], LINEAR: COLOURS[1], SPHERES: COLOURS[5]}
+OPEN = "#bbbbbb"
+# Seeds that are tried where a rank is below its upper bound.
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random family at random points.
+
+    Attributes:
+        family: "quadratic", "ridge", "linear" or "spherical".
+        dim: m.
+        points: N.
+        count: d.
+        depth: the largest depth asked for.
+    """
+
+    family: str
+    dim: int
+    points: int
+    count: int = 5
+    depth: int = 6
+
+    @property
+    def title(self) -> str:
+        """As the panel says it."""
+        words = {
+            "quadratic": "quadratic fields",
+            "ridge": "ridge fields, cubic σ",
+            "linear": "linear fields",
+            "spherical": "fields tangent to spheres",
+        }
+        return f"{self.count} {words[self.family]}\nm = {self.dim}, N = {self.points}"
+
+
+CASES = (
+    Case("quadratic", 4, 10),
+    Case("quadratic", 10, 10),
+    Case("quadratic", 2, 50, depth=9),
+    Case("ridge", 10, 50, count=7, depth=4),
+    Case("linear", 3, 6),
+    Case("spherical", 3, 6),
+)
+
+
+@app.command()
+def growth_vectors(
+    out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/growth_vectors"),
+    seed: Annotated[int, typer.Option(min=0, help="Of fields, points, primes and directions.")] = 0,
+    publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure ranks by depth; write growth_vectors.json and growth_vectors.png."""
+    torch.set_num_threads(threads)
+    rows: list[dict[str, Any]] = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("growth vectors", total=len(CASES))
+        for case in CASES:
+            rows.append(measure(case, seed))
+            bar.advance(task)
+    pictured = _picture(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"seed": seed, "cases": rows}, indent=1) + "\n"
+    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
+        save(pictured, folder / "growth_vectors.png")
+        write_atomically(numbers / "growth_vectors.json", text.encode())
+    Console().print(_table(rows))
+
+
+def measure(case: Case, seed: int) -> dict[str, Any]:
+    """The ranks of a case by depth, the upper bounds, and which of the two are equal."""
+    fields = _fields(case, seed)
+    points = np.random.default_rng([seed, 1]).standard_normal((case.points, case.dim))
+    full = case.dim * case.points
+    ranks: list[int] = []
+    primes, draws = [], 0
+    for attempt in range(1 + RETRIES):
+        found = theory.growth_vector(fields, points, case.depth, seed=seed + 1000 * attempt)
+        # A vector ends where it is full: it stays full.
+        vector = [*found.ranks, *[full] * (len(ranks) - len(found.ranks))]
+        ranks = [max(pair) for pair in zip(vector, [*ranks, *[0] * len(vector)], strict=False)]
+        if full in ranks:
+            ranks = ranks[: ranks.index(full) + 1]
+        primes.append(found.prime)
+        draws += found.draws
+        bounds = [upper_bound(case, depth) for depth in range(1, len(ranks) + 1)]
+        if all(rank == bound for rank, (bound, _) in zip(ranks, bounds, strict=True)):
+            break
+    return {
+        "title": case.title,
+        "family": case.family,
+        "dim": case.dim,
+        "points": case.points,
+        "count": case.count,
+        "full_rank": full,
+        "ranks": ranks,
+        "upper_bounds": [bound for bound, _ in bounds],
+        "limits": [limit for _, limit in bounds],
+        "known": [rank == bound for rank, (bound, _) in zip(ranks, bounds, strict=True)],
+        "primes": primes,
+        "draws": draws,
+    }
+
+
+def upper_bound(case: Case, depth: int) -> tuple[int, str]:
+    """What brackets of depth at most `depth` span at most, and why."""
+    m, n = case.dim, case.points
+    bounds = [(m * n, FULL)]
+    if case.family == "spherical":
+        bounds.append(((m - 1) * n, SPHERES))
+    elif case.family == "linear":
+        bounds.append((m * m, LINEAR))
+    else:
+        degree = 3 if case.family == "ridge" else 2
+        reach = depth * (degree - 1) + 1
+        bounds.append((m * math.comb(m + reach, m), POLYNOMIALS))
+    bounds.append((sum(witt(case.count, length) for length in range(1, depth + 1)), LETTERS))
+    return min(bounds, key=lambda bound: bound[0])
+
+
+def _fields(case: Case, seed: int) -> Any:
+    if case.family == "ridge":
+        return cn.RidgeFields.random(case.dim, case.count, 3, seed=seed)
+    if case.family == "linear":
+        return cn.LinearFields.random(case.dim, case.count, seed=seed)
+    drawn = cn.PolynomialFields.random(case.dim, case.count, 2, seed=seed)
+    return cn.SphericalFields(drawn) if case.family == "spherical" else drawn
+
+
+def _picture(rows: list[dict[str, Any]]) -> Figure:
+    pictured = figure(9.0, 5.6)
+    with styled():
+        panels = pictured.subplots(2, math.ceil(len(rows) / 2), squeeze=False).ravel()
+        for ax, row in zip(panels, rows, strict=False):
+            _draw(ax, row)
+        for ax in panels[len(rows) :]:
+            ax.set_axis_off()
+        for ax in panels[:: math.ceil(len(rows) / 2)]:
+            ax.set_ylabel("rank")
+        reached = {limit for row in rows for limit, known in zip(row["limits"], row["known"], strict=True) if known}
+        handles = [Patch(color=colour, label=limit) for limit, colour in LIMITS.items() if limit in reached]
+        if not all(known for row in rows for known in row["known"]):
+            handles.append(Patch(color=OPEN, label="a lower bound only"))
+        pictured.legend(
+            handles=handles, loc="outside lower center", ncols=3, title="what the rank is equal to", frameon=False
+        )
+    return pictured
+
+
+def _draw(ax: Axes, row: dict[str, Any]) -> None:
+    depths, full = range(1, len(row["ranks"]) + 1), row["full_rank"]
+    colours = [LIMITS[limit] if known else OPEN for limit, known in zip(row["limits"], row["known"], strict=True)]
+    bars = ax.bar(depths, row["ranks"], 0.72, color=colours)
+    said = [_said(rank, known) for rank, known in zip(row["ranks"], row["known"], strict=True)]
+    for label in ax.bar_label(bars, said, padding=2):
+        # Over the dashed line where it comes too near.
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+        label.set_zorder(3)
+    ax.axhline(full, color="black", linestyle="--", linewidth=1)
+    ax.annotate(
+        f"mN = {full}", (0, full), (3, 3), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8
+    )
+    ax.set_title(row["title"])
+    ax.set_xlabel("bracket depth")
+    ax.set_xticks(depths)
+    ax.set_ylim(0, 1.18 * full)
+    ax.grid(axis="x", visible=False)
+
+
+def _said(rank: int, known: bool) -> str:
+    return f"{rank}" if known else f"≥{rank}"
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("fields", "(m, N)", "rank by depth 1, 2, ..", "of", "modulo", "draws")
+    for row in rows:
+        ranks = ", ".join(_said(rank, known) for rank, known in zip(row["ranks"], row["known"], strict=True))
+        name, size = row["title"].split("\n")[0], f"({row['dim']}, {row['points']})"
+        primes = ", ".join(str(prime) for prime in row["primes"])
+        table.add_row(name, size, ranks, str(row["full_rank"]), primes, str(row["draws"]))
+    return table
+
+
+if __name__ == "__main__":
+    app()
