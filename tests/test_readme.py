@@ -34,19 +34,11 @@ def test_the_solver_page_says_what_it_prints():
             assert "steps" in back
 
 
-def test_the_theory_page_proves_what_it_says():
-    first, second = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "theory.md").read_text(), flags=re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True, check=True)
-    bracket, at_points, everywhere, linear, growth = done.stdout.splitlines()
-    assert bracket == "[2*x*y - 1, x**2]"
-    assert at_points.startswith("Proved: rank 6 of 6")
-    assert everywhere.startswith("Proved: brackets contain all fields of degree <=")
-    assert linear.startswith("Not proved: rank 4 of 6")
-    assert growth.startswith("2, 3, 4 of 4")
-    done = subprocess.run([sys.executable, "-c", second], capture_output=True, text=True, check=True)
-    stage, rank = done.stdout.splitlines()
-    assert stage.startswith("Proved: rank 18 of 18")
-    assert rank == "rank 9 of 18 outputs by 9 trained numbers (floating point)"
+def test_the_theory_page_prints_what_it_says():
+    page = (ROOT / "docs" / "theory.md").read_text()
+    code = "".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "".join(re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL))
 
 
 def test_the_commands_exist():
