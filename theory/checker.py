@@ -428,7 +428,10 @@ def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int) -> str:
         for start in range(len(word) - 2, -1, -1):
             if word[start:] not in found:
                 found[word[start:]] = bracket(fields[word[start]], found[word[start + 1 :]], None)
-    for row, target in zip(lift["combinations"], generators(m), strict=True):
+    rows, targets = lift["combinations"], generators(m)
+    if [len(row) for row in rows] != [len(words)] * len(targets):
+        raise ValueError(f"expected {len(targets)} combinations of {len(words)} brackets")
+    for row, target in zip(rows, targets, strict=True):
         left = {key: -Fraction(value) for key, value in target.items()}
         for c, word in zip(row, words, strict=True):
             for key, value in found[word].items():

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from theory.certificate import Certificate, Prover
 from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
 from theory.program import Program
@@ -65,24 +64,6 @@ def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
     """
     points = data["points"]
     return _program(data["fields"]), None if points is None else exact_array(_numbers(points), "points")
-
-
-def prover_of(certificate: Certificate) -> Prover:
-    """What proves a certificate read from JSON again.
-
-    Raises:
-        ValueError: as `from_data`, or a claim of universality about fields that are not given by their monomials.
-    """
-    from theory.points import PointsProver
-    from theory.universality import UniversalProver
-
-    assert certificate.data is not None
-    program, points = from_data(certificate.data)
-    if points is not None:
-        return PointsProver(program, points, certificate.words or None)
-    if not isinstance(program, MonomialProgram):
-        raise ValueError(f"the certificate has no points and {program}: universality is about monomials")
-    return UniversalProver(program, certificate.subject, certificate.data["min_degree"], certificate.data["max_degree"])
 
 
 def _size(program: Program) -> int | None:

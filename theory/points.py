@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from theory.certificate import Certificate, Run
+from theory.certificate import PROVERS, Certificate, Run
 from theory.curve import Curve
-from theory.data import to_data
+from theory.data import from_data, to_data
 from theory.exact import ExactArray, exact_array
 from theory.primes import modulo_some_prime
 from theory.program import Program
@@ -104,6 +104,14 @@ class PointsProver:
     time_limit: float | None = None
     progress: Progress | None = None
 
+    @classmethod
+    def of(cls, certificate: Certificate) -> PointsProver:
+        """As `theory.certificate.Prover.of`."""
+        program, points = from_data(certificate.data or {})
+        if points is None:
+            raise ValueError("the certificate is about points and has none")
+        return cls(program, points, certificate.words or None)
+
     def prove(self, seed: int | None) -> Certificate:
         """As `check_points`."""
         program, x = self.program, self.points
@@ -157,6 +165,9 @@ class PointsProver:
             modulo_some_prime(rng, lambda q: are_independent(program, x, given, q)) for _ in range(self.primes - 1)
         )
         return given if lucky else ()
+
+
+PROVERS["points"] = PointsProver
 
 
 def _run(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theory.certificate import Certificate, Run
+from theory.certificate import PROVERS, Certificate, Run
 from theory.closure import GradedClosure, Level, placed
-from theory.data import to_data
+from theory.data import from_data, to_data
 from theory.lifting import Lift, generators, lift
 from theory.monomials import monomial_count
 from theory.points import Progress, fresh_seed
@@ -111,6 +111,15 @@ class UniversalProver:
     time_limit: float | None = None
     progress: Progress | None = None
 
+    @classmethod
+    def of(cls, certificate: Certificate) -> UniversalProver:
+        """As `theory.certificate.Prover.of`."""
+        data = certificate.data or {}
+        program, _ = from_data(data)
+        if not isinstance(program, MonomialProgram):
+            raise ValueError(f"the certificate is universal and about {program}: universality is about monomials")
+        return cls(program, certificate.subject, data["min_degree"], data["max_degree"])
+
     def prove(self, seed: int | None) -> Certificate:
         """As `universal`."""
         program, seed = self.program, fresh_seed(seed)
@@ -150,6 +159,9 @@ class UniversalProver:
     def _data(self) -> dict[str, Any] | None:
         data = to_data(self.program, None)
         return None if data is None else {**data, "min_degree": self.min_degree, "max_degree": self.max_degree}
+
+
+PROVERS["universal"] = UniversalProver
 
 
 @dataclass(frozen=True)
