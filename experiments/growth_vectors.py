@@ -2,18 +2,11 @@
 
     python -m experiments.growth_vectors
 
-Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Beside it stand the upper bounds that are
-known without computing: the brackets of depth <= n span at most
-
-- sum_{l <= n} Witt(d, l) dimensions, those of the free Lie algebra of d letters;
-- m C(m + D, m), all polynomial fields of the degree D = n (k - 1) + 1 that brackets of fields of degree k have; of
-  linear fields m^2, all linear fields;
-- (m - 1) N where fields are tangent to spheres;
-- m N, all there is at N points of R^m.
-
-Where the two meet the rank is known, and is said as a number. Where they do not, other seeds are tried, and what
-remains is published as "at least". Work grows as 3**depth. The ridge case (seven cubic fields at ten times fifty
-numbers) is full at depth 4; it wants the most random directions, and takes some ten seconds.
+Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Beside it stand the upper bounds of
+`theory.bounds`, which are known without computing. Where the two meet the rank is known, and is said as a number. Where
+they do not, other seeds are tried, and what remains is published as "at least". Work grows as 3**depth. The ridge case
+(seven cubic fields at ten times fifty numbers) is full at depth 4; it wants the most random directions, and takes some
+ten seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +31,7 @@ import cde_nets as cn
 import theory
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
-from theory.words import witt
+from theory.bounds import Bound, by_depth
 
 app = typer.Typer(add_completion=False)
 
@@ -50,6 +43,8 @@ FULL, SPHERES, LINEAR, POLYNOMIALS, LETTERS = (
     "all polynomial fields of this degree",
     "the free Lie algebra (Witt)",
 )
+# How the reasons of `theory.bounds` begin.
+REASONS = {"m N": FULL, "(m - 1)": SPHERES, "linear": LINEAR, "all polynomial": POLYNOMIALS, "the free": LETTERS}
 LIMITS = {FULL: COLOURS[2], LETTERS: COLOURS[4], POLYNOMIALS: COLOURS[0], LINEAR: COLOURS[1], SPHERES: COLOURS[5]}
 OPEN = "#bbbbbb"
 # Seeds that are tried where a rank is below its upper bound.
@@ -122,22 +117,23 @@ def growth_vectors(
 
 def measure(case: Case, seed: int) -> dict[str, Any]:
     """The ranks of a case by depth, the upper bounds, and which of the two are equal."""
-    fields = _fields(case, seed)
+    program = _fields(case, seed).exact()
     points = np.random.default_rng([seed, 1]).standard_normal((case.points, case.dim))
     full = case.dim * case.points
+    most = full - case.points if case.family == "spherical" else full
     ranks: list[int] = []
     primes, draws = [], 0
     for attempt in range(1 + RETRIES):
-        found = theory.growth_vector(fields, points, case.depth, seed=seed + 1000 * attempt)
+        found = theory.growth_vector(program, points, case.depth, seed=seed + 1000 * attempt)
         # A vector ends where it is full: it stays full.
-        vector = [*found.ranks, *[full] * (len(ranks) - len(found.ranks))]
+        vector = [*found.ranks, *[most] * (len(ranks) - len(found.ranks))]
         ranks = [max(pair) for pair in zip(vector, [*ranks, *[0] * len(vector)], strict=False)]
-        if full in ranks:
-            ranks = ranks[: ranks.index(full) + 1]
+        if most in ranks:
+            ranks = ranks[: ranks.index(most) + 1]
         primes.append(found.prime)
         draws += found.draws
-        bounds = [upper_bound(case, depth) for depth in range(1, len(ranks) + 1)]
-        if all(rank == bound for rank, (bound, _) in zip(ranks, bounds, strict=True)):
+        bounds = [by_depth(program, case.points, depth) for depth in range(1, len(ranks) + 1)]
+        if all(rank == bound.rank for rank, bound in zip(ranks, bounds, strict=True)):
             break
     return {
         "title": case.title,
@@ -147,28 +143,17 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
         "count": case.count,
         "full_rank": full,
         "ranks": ranks,
-        "upper_bounds": [bound for bound, _ in bounds],
-        "limits": [limit for _, limit in bounds],
-        "known": [rank == bound for rank, (bound, _) in zip(ranks, bounds, strict=True)],
+        "upper_bounds": [bound.rank for bound in bounds],
+        "limits": [limit(bound) for bound in bounds],
+        "known": [rank == bound.rank for rank, bound in zip(ranks, bounds, strict=True)],
         "primes": primes,
         "draws": draws,
     }
 
 
-def upper_bound(case: Case, depth: int) -> tuple[int, str]:
-    """What brackets of depth at most `depth` span at most, and why."""
-    m, n = case.dim, case.points
-    bounds = [(m * n, FULL)]
-    if case.family == "spherical":
-        bounds.append(((m - 1) * n, SPHERES))
-    elif case.family == "linear":
-        bounds.append((m * m, LINEAR))
-    else:
-        degree = 3 if case.family == "ridge" else 2
-        reach = depth * (degree - 1) + 1
-        bounds.append((m * math.comb(m + reach, m), POLYNOMIALS))
-    bounds.append((sum(witt(case.count, length) for length in range(1, depth + 1)), LETTERS))
-    return min(bounds, key=lambda bound: bound[0])
+def limit(bound: Bound) -> str:
+    """What the picture calls a bound."""
+    return next(name for start, name in REASONS.items() if bound.reason.startswith(start))
 
 
 def _fields(case: Case, seed: int) -> Any:

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from theory.reading import expressions, without_floats
 from theory.words import Nesting, Word, lyndon_words, standard_factors
 
 if TYPE_CHECKING:
     import sympy
 
-_BASES = ("lyndon", "left")
+_BASES = ("lyndon", "left", "right")
 
 
 def lie_bracket(V: Sequence[Any], W: Sequence[Any], symbols: Sequence[sympy.Symbol]) -> list[sympy.Expr]:
-    """[V, W] = DW V - DV W, expanded.
+    """[V, W] = DW V - DV W, expanded; floats are read as the dyadic rationals they are.
 
     Args:
         V: m expressions.
@@ -40,7 +41,7 @@ def lie_bracket(V: Sequence[Any], W: Sequence[Any], symbols: Sequence[sympy.Symb
 
     if not len(V) == len(W) == len(symbols):
         raise ValueError(f"fields of {len(V)} and {len(W)} components on {len(symbols)} coordinates: expected as many")
-    one, two = [sympy.sympify(v) for v in V], [sympy.sympify(w) for w in W]
+    one, two = _exact(V), _exact(W)
     return [
         sympy.expand(
             sympy.Add(*(sympy.diff(w, x) * v - sympy.diff(u, x) * z for x, v, z in zip(symbols, one, two, strict=True)))
@@ -76,17 +77,15 @@ class Bracket:
         return len(self.word)
 
 
-def lie_algebra(
-    fields: Sequence[Sequence[Any]], symbols: Sequence[sympy.Symbol], depth: int, *, basis: str = "lyndon"
-) -> list[Bracket]:
+def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, basis: str = "lyndon") -> list[Bracket]:
     """Brackets that span all brackets of the fields up to a depth, those that vanish left out.
 
     Args:
-        fields: d lists of m expressions.
+        fields: d lists of m expressions, or a family or program of polynomial fields.
         symbols: the m coordinates.
         depth: the largest number of fields in a bracket.
-        basis: "lyndon": a basis of the free Lie algebra, a bracket for each Lyndon word; "left": the words
-            [V_a, [V_b, .. [V_c, V_d]]] with c < d, which span it too.
+        basis: "lyndon": a basis of the free Lie algebra, a bracket for each Lyndon word; "left" and "right":
+            the words [[[V_a, V_b], V_c], .. V_d] and [V_d, .. [V_c, [V_a, V_b]]] with a < b, which span it too.
 
     Returns:
         Brackets by depth, then by word. They may be linearly dependent, as the fields' algebra need not be free.
@@ -94,16 +93,15 @@ def lie_algebra(
     Raises:
         ValueError: depth below 1, an unknown basis, or fields of other lengths.
     """
-    import sympy
-
     if basis not in _BASES:
         raise ValueError(f"basis is {basis!r}, expected one of {', '.join(_BASES)}")
     if depth < 1:
         raise ValueError(f"depth is {depth}, expected at least 1")
+    fields = expressions(fields, symbols)
     if not fields or any(len(V) != len(symbols) for V in fields):
         raise ValueError(f"expected fields as lists of {len(symbols)} expressions, one for each of {tuple(symbols)}")
-    found: dict[Any, tuple[Any, ...]] = {i: tuple(sympy.sympify(v) for v in V) for i, V in enumerate(fields)}
-    words = _lyndon(len(fields), depth) if basis == "lyndon" else _left(len(fields), depth)
+    found: dict[Any, tuple[Any, ...]] = {i: tuple(_exact(V)) for i, V in enumerate(fields)}
+    words = _lyndon(len(fields), depth) if basis == "lyndon" else _normed(len(fields), depth, basis == "left")
     brackets = []
     for word, nesting in words:
         components = _components(nesting, found, symbols)
@@ -116,8 +114,17 @@ def evaluate_at(bracket: Bracket | Sequence[Any], symbols: Sequence[sympy.Symbol
     """A bracket's, or a field's, components at points, stacked: N m numbers, exact where the points are."""
     import sympy
 
-    components = bracket.components if isinstance(bracket, Bracket) else [sympy.sympify(c) for c in bracket]
-    return [c.subs(dict(zip(symbols, map(sympy.sympify, x), strict=True))) for x in points for c in components]
+    components = bracket.components if isinstance(bracket, Bracket) else _exact(bracket)
+    # All at once: a point may be given in terms of the coordinates themselves.
+    places = [dict(zip(symbols, _exact(x), strict=True)) for x in points]
+    return [sympy.sympify(c).subs(place, simultaneous=True) for place in places for c in components]
+
+
+def _exact(values: Sequence[Any]) -> list[sympy.Expr]:
+    """As SymPy expressions, floats as the dyadic rationals they are: what cancels is seen to."""
+    import sympy
+
+    return [without_floats(sympy.sympify(v), "an expression") for v in values]
 
 
 def _components(nesting: Any, found: dict[Any, tuple[Any, ...]], symbols: Sequence[sympy.Symbol]) -> tuple[Any, ...]:
@@ -137,13 +144,18 @@ def _nested(word: Word) -> Any:
     return word[0] if len(word) == 1 else tuple(_nested(part) for part in standard_factors(word))
 
 
-def _left(letters: int, depth: int) -> Iterator[tuple[Word, Any]]:
+def _normed(letters: int, depth: int, left: bool) -> Iterator[tuple[Word, Any]]:
     level: list[tuple[Word, Any]] = [((i,), i) for i in range(letters)]
     yield from level
     for length in range(2, depth + 1):
-        level = [
-            ((i, *word), (i, nesting)) for i in range(letters) for word, nesting in level if length > 2 or i < word[0]
-        ]
+        pairs = [(i, word, nesting) for i in range(letters) for word, nesting in level]
+        if length == 2:
+            # Of [a, b] and [b, a] the one with a < b.
+            level = [((a, b), (a, b)) for a, (b,), _ in pairs if a < b]
+        elif left:
+            level = sorted(((*word, i), (nesting, i)) for i, word, nesting in pairs)
+        else:
+            level = [((i, *word), (i, nesting)) for i, word, nesting in pairs]
         yield from level
 
 

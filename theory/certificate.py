@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from theory.words import Word, left_normed
+from theory.words import Word, right_normed
 
 if TYPE_CHECKING:
     from theory.lifting import Lift
@@ -62,8 +62,9 @@ class Certificate:
         claim: "points" (the N-point Hoermander condition at given points) or "universal" (for every N, at all distinct
             points).
         proved: whether the rank is full.
-        scope: what a proof covers: "points", "sphere" (tangent to the spheres through the points), or "polynomial"
-            (brackets span all polynomial fields).
+        scope: what a proof covers: "points", "sphere" (tangent to the spheres through the points), either with "of the
+            ball" behind where a cutoff leaves the fields polynomial in a ball only, or "polynomial" (brackets span all
+            polynomial fields).
         rank: the best rank found.
         full_rank: the rank that proves the claim.
         depth: brackets up to this depth were used.
@@ -79,8 +80,9 @@ class Certificate:
         digest: sha256 of the exact coefficients.
         points_digest: sha256 of the exact points, or None.
         lift: for a universal claim, the combinations of brackets that generate all, where that was the proof.
-        words: for a claim about points, where they were asked for and found: left-normed words (a, b, .., c), for the
+        words: for a claim about points, where they were asked for and found: right-normed words (a, b, .., c), for the
             brackets [V_a, [V_b, .. V_c]] with fields counted from 0, as many as the full rank and independent.
+        impossible: why the claim does not hold, where that is plain by other means than a rank modulo primes.
         note: why nothing is proved, or nothing more, where more can be said.
         data: fields and points as JSON values (see `theory.data`); None where there are more than two million
             coefficients, or where a program is of a class of the user's own.
@@ -104,6 +106,7 @@ class Certificate:
     points_digest: str | None
     lift: Lift | None = None
     words: tuple[Word, ...] = ()
+    impossible: str = ""
     note: str = ""
     prover: Prover | None = field(default=None, repr=False, compare=False)
     data: dict[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -113,10 +116,14 @@ class Certificate:
         if not self.proved:
             count = "1 prime" if len(primes) == 1 else f"{len(primes)} primes"
             why = f" ({self.note})" if self.note else ""
-            return (
-                f"Not proved: rank {self.rank} of {self.full_rank} with {count}, brackets of depth <= {self.depth}"
-                f"{why}. A deficient rank modulo a prime proves nothing either way."
+            said = (
+                f"Not proved: rank {self.rank} of {self.full_rank} with {count}, brackets of depth <= {self.depth}{why}"
             )
+            if self.impossible and self.claim == "universal":
+                return f"{said}. They do not span all polynomial fields: {self.impossible}."
+            if self.impossible:
+                return f"{said}. It does not hold: {self.impossible}."
+            return f"{said}. A deficient rank modulo a prime proves nothing either way."
         modulo = f"modulo {primes[-1]}"
         if self.claim == "universal":
             order = " (on the line a flow keeps the order of points: those in the same order)" if self.dim == 1 else ""
@@ -131,17 +138,23 @@ class Certificate:
                 f"{modulo}), and so all polynomial fields: the condition holds for every N at all distinct points"
                 f"{order}."
             )
-        where = "on the spheres through these points" if self.scope == "sphere" else "at these points"
+        where = "on the spheres through these points" if self.scope.startswith("sphere") else "at these points"
+        generic = "points of the ball" if self.scope.endswith("of the ball") else "points"
         return (
             f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth}: the "
-            f"{self.points}-point condition holds there, and for generic points and coefficients."
+            f"{self.points}-point condition holds there, and for generic {generic} and coefficients."
         )
+
+    def __bool__(self) -> bool:
+        return self.proved
 
     def brackets(self, *, latex: bool = False) -> list[str]:
         """The explicit brackets of the proof, `words` or those of the `lift`, as text: [V_1, [V_2, V_1]] and so on."""
         from theory.brackets import nesting_text
 
-        return [nesting_text(left_normed(word), latex=latex) for word in (self.lift.words if self.lift else self.words)]
+        return [
+            nesting_text(right_normed(word), latex=latex) for word in (self.lift.words if self.lift else self.words)
+        ]
 
     def verify(self, seed: int | None = None) -> Certificate:
         """The same claim computed again from the data, with other primes and other random numbers.
@@ -183,8 +196,10 @@ class Certificate:
             lift = None if lifted is None else Lift(_tuples(lifted["words"]), _tuples(lifted["combinations"]))
             words = _tuples(content.pop("words"))
             made = cls(runs=runs, lift=lift, words=words, **content)
+            if not runs:
+                raise ValueError("the certificate holds no runs")
             return made if made.data is None else replace(made, prover=PROVERS[made.claim].of(made))
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, json.JSONDecodeError):
             raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None
 
 

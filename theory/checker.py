@@ -32,13 +32,19 @@ import numpy as np
 # Numbers
 
 
+def fraction(text: Any) -> Fraction:
+    """A fraction n/d, and no decimals: an exponent might make a number of gigabytes."""
+    n, _, d = str(text).partition("/")
+    return Fraction(int(n), int(d or 1))
+
+
 def numbers(texts: Any, shape: tuple[int | None, ...] | None, p: int) -> Any:
     """Nested lists of fractions as an array of residues; a ValueError where p divides a denominator."""
 
     def residue(text: Any) -> Any:
         if isinstance(text, list):
             return [residue(part) for part in text]
-        value = Fraction(text)
+        value = fraction(text)
         return value.numerator * pow(value.denominator, -1, p) % p
 
     return shaped(np.array(residue(texts), dtype=np.int64), shape)
@@ -300,7 +306,7 @@ def read(data: Any, points: Any, p: int) -> Fields:
     if kind == "union":
         return union([read(part, points, p) for part in data["parts"]], p)
     if kind == "ball":
-        radius = Fraction(data["radius"])
+        radius = fraction(data["radius"])
         if radius <= 0 or any(sum(v * v for v in x) > radius * radius for x in points):
             raise ValueError(f"a point is outside the ball |x| <= {radius} where the fields hold")
         return read(data["base"], points, p)
@@ -344,7 +350,8 @@ def bracket(V: dict[Any, Any], W: dict[Any, Any], p: int | None) -> dict[Any, An
 
 def fills(fields: list[dict[Any, int]], degrees: list[int], m: int, degree: int, p: int) -> bool:
     """Whether brackets of degree at most `degree` span all polynomial fields of it."""
-    keys = [(a, e) for e in itertools.product(range(degree + 1), repeat=m) if sum(e) <= degree for a in range(m)]
+    words = itertools.chain(*(itertools.combinations_with_replacement(range(m), g) for g in range(degree + 1)))
+    keys = [(a, tuple(word.count(b) for b in range(m))) for word in words for a in range(m)]
     # A basis of the fields of degree at most g, for every g: {leading key: field}.
     bases: list[dict[Any, dict[Any, int]]] = [{} for _ in range(degree + 1)]
     order = {key: k for k, key in enumerate(keys)}
@@ -384,7 +391,7 @@ def fills(fields: list[dict[Any, int]], degrees: list[int], m: int, degree: int,
 
 def check_points(data: Any, run: Any, p: int) -> str:
     """The rank of brackets at the points."""
-    points = [tuple(Fraction(v) for v in x) for x in data["points"]]
+    points = [tuple(fraction(v) for v in x) for x in data["points"]]
     if len(set(points)) < len(points) or not points:
         raise ValueError("two points are the same, or there are none")
     orders = run["depth"]
@@ -435,7 +442,7 @@ def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int) -> str:
         left = {key: -Fraction(value) for key, value in target.items()}
         for c, word in zip(row, words, strict=True):
             for key, value in found[word].items():
-                left[key] = left.get(key, Fraction(0)) + Fraction(c) * value
+                left[key] = left.get(key, Fraction(0)) + fraction(c) * value
         if any(left.values()):
             raise ValueError("a combination of brackets is not the field it is said to be")
     return f"checked: {len(words)} brackets combine over the rationals to fields that generate all on R^{m}"
@@ -451,13 +458,13 @@ def check_universal(data: Any, degree: int, lift: Any, p: int) -> str:
     if lift is not None:
         texts = data["fields"]["coefficients"]
         return check_lift(
-            [{(a, e): c for k, e in terms for a in range(m) if (c := Fraction(V[a][k]))} for V in texts], lift, m
+            [{(a, e): c for k, e in terms for a in range(m) if (c := fraction(V[a][k]))} for V in texts], lift, m
         )
     if degree < (3 if m == 1 else 2):
         raise ValueError(f"filling the fields of degree {degree} is not enough")
     # Degrees are those of the exact coefficients: modulo p a field may look like one of lower degree.
     degrees = [
-        max((sum(e) for k, e in terms if any(Fraction(row[k]) for row in field)), default=0)
+        max((sum(e) for k, e in terms if any(fraction(row[k]) for row in field)), default=0)
         for field in data["fields"]["coefficients"]
     ]
     fields = [{(a, e): int(V[a, k]) for k, e in terms for a in range(m) if V[a, k]} for V in c]
@@ -494,8 +501,20 @@ def check(certificate: dict[str, Any]) -> str:
         raise ValueError(f"the file is no certificate that can be checked: {error!r}") from error
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Check the certificate of a file."""
+    if len(arguments) != 1:
+        sys.exit("usage: python checker.py certificate.json")
     try:
-        print(check(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
-    except ValueError as error:
+        certificate = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        sys.exit(f"refused: {arguments[0]} is no JSON file that can be read: {error}")
+    try:
+        print(check(certificate))
+    except (ValueError, RecursionError) as error:
         sys.exit(f"refused: {error}")
+    print(f"The file says that this is about: {certificate.get('subject')}, digest {certificate.get('digest')}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -33,7 +33,7 @@ class Level:
 
 
 class GradedClosure:
-    """Left-normed brackets [V_a, [V_b, .. V_c]] whose degrees are bounded by `most` at every nesting.
+    """Right-normed brackets [V_a, [V_b, .. V_c]] whose degrees are bounded by `most` at every nesting.
 
     A bracket with a field of degree k raises the bound of the degree by k - 1. The bounds are read off the exact
     coefficients of the fields, never off residues: modulo p more may cancel than over the rationals.
@@ -91,7 +91,7 @@ class GradedClosure:
         yield from (Level(level, space, depth) for level, space in sorted(self._spaces.items()))
 
     def words(self, degree: int) -> list[Word]:
-        """Left-normed words whose brackets span what has been found up to a degree."""
+        """Right-normed words whose brackets span what has been found up to a degree."""
         return [word for level, word in self._words if level <= degree]
 
     def _space(self, level: int) -> RowSpace:
@@ -185,4 +185,6 @@ class BracketOperator:
         entries = (np.concatenate(weights), (np.concatenate(places), np.concatenate(sources)))
         matrix = scipy.sparse.csr_matrix(entries, shape=size)
         matrix.data = reduce(matrix.data, p)
+        if np.diff(matrix.indptr).max(initial=0) > 2**14:
+            raise ValueError("fields of so many monomials that sums of their products are not exact")
         return matrix

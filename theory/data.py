@@ -49,11 +49,17 @@ _NUMBERS = {
 
 
 def to_data(program: Program, points: ExactArray | None) -> dict[str, Any] | None:
-    """Fields and points as JSON values; None where the fields are of a kind unknown here, or too large."""
+    """Fields and points as JSON values; None where the fields are of a kind unknown here, or too large.
+
+    Too large are more than two million coefficients, or a number of more than 4,300 digits.
+    """
     size = _size(program)
     if size is None or size > _MOST:
         return None
-    return {"fields": _fields(program), "points": None if points is None else _texts(points)}
+    try:
+        return {"fields": _fields(program), "points": None if points is None else _texts(points)}
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return None
 
 
 def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
@@ -141,6 +147,8 @@ def _numbers(texts: Any) -> Any:
     if isinstance(texts, list):
         return [_numbers(part) for part in texts]
     try:
-        return Fraction(texts)
-    except ZeroDivisionError:
-        raise ValueError(f"the certificate holds {texts!r}, which is no number") from None
+        # No decimals, and so no exponents that would make a number of gigabytes.
+        n, _, d = str(texts).partition("/")
+        return Fraction(int(n), int(d or 1))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"the certificate holds {str(texts)[:40]!r}, which is no fraction") from None

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     import sympy
 
 
-def gamma(
-    fields: Sequence[Sequence[Any]], points: Sequence[Sequence[Any]], depth: int, *, symbols: Sequence[sympy.Symbol]
-) -> Any:
+def gamma(fields: Any, points: Sequence[Sequence[Any]], depth: int, *, symbols: Sequence[sympy.Symbol]) -> Any:
     """Gamma = det(E E^T), E the matrix whose columns are the brackets up to a depth, stacked over the points.
 
     By Cauchy and Binet it is the sum of the squares of all m N by m N minors of E, so that for real data it is
@@ -23,7 +21,8 @@ def gamma(
     polynomial it vanishes on a null set only: the theorem's argument. For small cases: brackets are expanded.
 
     Args:
-        fields: d lists of m expressions in the symbols, and others where they have parameters.
+        fields: d lists of m expressions in the symbols, and others where they have parameters; floats are the dyadic
+            rationals they are. Or a family or program of polynomial fields.
         points: N points, m numbers or expressions each.
         depth: of the brackets.
         symbols: the m coordinates.
@@ -37,6 +36,7 @@ def gamma(
     import sympy
     from sympy.polys.matrices import DomainMatrix
 
+    points = list(points)
     if not points or any(len(x) != len(symbols) for x in points):
         raise ValueError(f"expected points of {len(symbols)} numbers each, and at least one")
     columns = [evaluate_at(bracket, symbols, points) for bracket in lie_algebra(fields, symbols, depth)]

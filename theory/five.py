@@ -53,13 +53,17 @@ def two_fields(m: int) -> MonomialProgram:
 
         V_1 = Ax,  V_2 = Bx + e_m + x_m**2 e_1 + x_m x
 
-    with A and B of `five_fields`. The bracket with Ax multiplies the field x**a e_j by the number a_j - <a, lambda>,
-    up to sign, lambda the diagonal of A. These numbers differ for the parts x_(j-1) e_j of Bx, for e_m, for
-    x_m**2 e_1 and for x_m x, so that by Vandermonde's determinant each part is a combination of V_2 and its repeated
-    brackets with V_1, and among them are the explicit five. One field is never enough, as its brackets vanish.
+    with A and B of `five_fields`. The bracket with Ax multiplies the field x**a e_j by <a, lambda> - lambda_j, lambda
+    the diagonal of A, up to a factor lambda_i = i**2 - (m + 1) (2 m + 1) / 6. With l = lambda_m = (4 m + 1) (m - 1) / 6
+    these numbers are
+        m**2 - 1 for x_m e_1 and 1 - 2 j for x_(j-1) e_j, j = 2..m, the parts of Bx;
+        -l for e_m, l + m**2 - 1 for x_m**2 e_1, l for x_m x.
+    They differ: l > 2 m - 1 for m >= 4, l is positive and not m**2 - 1, and m = 2, 3 are seen by hand. By Vandermonde's
+    determinant each part then is a combination of V_2 and its repeated brackets with V_1, and among sums of the parts
+    are the explicit five. One field is never enough, as its brackets vanish.
 
-    Almost all pairs of quadratic fields then interpolate almost all N points, by the main theorem's argument: its
-    squared determinants are polynomials in the coefficients that do not vanish at these.
+    By the main theorem's argument almost all pairs of quadratic fields then meet the N-point condition at almost all N
+    points, for every N: its squared determinants are polynomials in the coefficients that do not vanish at these.
 
     Args:
         m: the dimension, at least 2.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from theory.points import check_points, fresh_seed
+from theory.reading import read_fields
 from theory.universality import universal
+
+if TYPE_CHECKING:
+    import sympy
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def generic(
     trials: int,
     *,
     points: int | None = None,
+    symbols: Sequence[sympy.Symbol] | None = None,
     confidence: float = 0.95,
     seed: int | None = None,
     jobs: int = 1,
@@ -57,6 +62,7 @@ def generic(
     Args:
         family: a seed -> fields, as `read_fields` takes them; a function that can be pickled where jobs is not 1.
         trials: how many draws.
+        symbols: of SymPy expressions.
         points: N standard normal points, drawn anew each time; None asks for universality.
         confidence: of the exact binomial interval.
         seed: of the draws.
@@ -65,17 +71,20 @@ def generic(
 
     Raises:
         ValueError: trials or points below 1, a confidence outside (0, 1).
+        TypeError: points that are no number.
     """
     from joblib import Parallel, delayed
     from scipy.stats import binomtest
 
+    if points is not None and not isinstance(points, int):
+        raise TypeError(f"points is {points!r}, expected how many are drawn at random, or None for universality")
     if trials < 1 or (points is not None and points < 1):
         raise ValueError(f"trials is {trials} and points {points}, expected at least 1")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected a number between 0 and 1")
     seed = fresh_seed(seed)
     seeds = [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(trials)]
-    proved = Parallel(n_jobs=jobs)(delayed(_certified)(family, s, points) for s in seeds)
+    proved = Parallel(n_jobs=jobs)(delayed(_certified)(family, s, points, symbols) for s in seeds)
     certified = sum(proved)
     interval = binomtest(certified, trials).proportion_ci(confidence, method="exact")
     return Generic(
@@ -89,12 +98,11 @@ def generic(
     )
 
 
-def _certified(family: Callable[[int], Any], seed: int, points: int | None) -> bool:
-    fields = family(seed)
+def _certified(
+    family: Callable[[int], Any], seed: int, points: int | None, symbols: Sequence[sympy.Symbol] | None
+) -> bool:
+    program = read_fields(family(seed), symbols)
     if points is None:
-        return universal(fields, seed=seed).proved
-    from theory.reading import read_fields
-
-    program = read_fields(fields)
+        return universal(program, seed=seed).proved
     x = np.random.default_rng([seed, 1]).standard_normal((points, program.dim))
     return check_points(program, x, seed=seed).proved

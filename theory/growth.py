@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from theory.bounds import Bound, by_depth
 from theory.exact import ExactArray, exact_array
 from theory.nested import nested_brackets
 from theory.points import fresh_seed
@@ -32,20 +33,28 @@ class Growth:
 
     Attributes:
         ranks: by depth 1, 2, ..
-        full_rank: m N.
+        bounds: what each cannot exceed (see `theory.bounds`): where it is equal, it is the value.
+        full_rank: m N; (m - 1) N where fields are tangent to spheres.
         prime: the modulus.
         draws: how many random choices of directions were taken.
         seed: of prime and directions.
     """
 
     ranks: tuple[int, ...]
+    bounds: tuple[Bound, ...]
     full_rank: int
     prime: int
     draws: int
     seed: int
 
+    @property
+    def known(self) -> tuple[bool, ...]:
+        """Which of the ranks are values, and not lower bounds alone."""
+        return tuple(rank == bound.rank for rank, bound in zip(self.ranks, self.bounds, strict=True))
+
     def __str__(self) -> str:
-        return f"{', '.join(map(str, self.ranks))} of {self.full_rank} (modulo {self.prime}, {self.draws} draws)"
+        said = [str(rank) if known else f">={rank}" for rank, known in zip(self.ranks, self.known, strict=True)]
+        return f"{', '.join(said)} of {self.full_rank} (modulo {self.prime}, {self.draws} draws)"
 
 
 def growth_vector(
@@ -71,7 +80,7 @@ def growth_vector(
         Ranks, each a lower bound that is proved; the last depths may be cut where the rank is full.
 
     Raises:
-        ValueError: max_depth outside 1..10; points and fields as `theory.check_points`.
+        ValueError: max_depth outside 1..10; points and fields as `theory.check_points`, but points may coincide.
     """
     program = read_fields(fields, symbols)
     x = exact_array(points, "points")
@@ -88,8 +97,9 @@ def _growth(
     program: Program, points: ExactArray, max_depth: int, p: int, rng: np.random.Generator, seed: int
 ) -> Growth:
     program._check_points(points, p)
-    target = points.shape[0] * points.shape[1]
-    spaces = [RowSpace(target, p) for _ in range(max_depth)]
+    count, m = points.shape
+    target = (m - 1 if program.manifold == "sphere" else m) * count
+    spaces = [RowSpace(m * count, p) for _ in range(max_depth)]
     draws = idle = 0
     while idle < _PATIENCE:
         rows = _random_rows(program, points, max_depth - 1, p, rng)
@@ -98,12 +108,13 @@ def _growth(
             for space in spaces[depth:]:
                 gained += space.add(found)
         idle = 0 if gained else idle + 1
-        if spaces[0].full:
+        if spaces[0].rank == target:
             break
     ranks = [space.rank for space in spaces]
     if target in ranks:
         ranks = ranks[: ranks.index(target) + 1]
-    return Growth(tuple(ranks), target, p, draws, seed)
+    bounds = tuple(by_depth(program, count, depth) for depth in range(1, len(ranks) + 1))
+    return Growth(tuple(ranks), bounds, target, p, draws, seed)
 
 
 def _random_rows(

@@ -24,7 +24,7 @@ class Lift:
     """Fields that generate all polynomial fields, written by brackets: an identity over the rationals.
 
     Attributes:
-        words: left-normed: (a, b, .., c) is [V_a, [V_b, .. V_c]], fields counted from 0.
+        words: right-normed: (a, b, .., c) is [V_a, [V_b, .. V_c]], fields counted from 0.
         combinations: a row of fractions for each of `generators(m)`, one for each word.
     """
 
@@ -47,7 +47,7 @@ def lift(program: MonomialProgram, words: Sequence[Word], p: int) -> Lift | None
 
     Args:
         program: the fields.
-        words: left-normed.
+        words: right-normed.
         p: a prime below 2**20, the modulus of the search.
     """
     scales, fields = _integers(program)
@@ -65,7 +65,11 @@ def lift(program: MonomialProgram, words: Sequence[Word], p: int) -> Lift | None
         return None
     # Words of the fields themselves, no longer of their integer multiples.
     factors = [math.prod(scales[i] for i in word) for word in needed]
-    return Lift(tuple(needed), tuple(tuple(str(c * f) for c, f in zip(row, factors, strict=True)) for row in solved))
+    try:
+        texts = tuple(tuple(str(c * f) for c, f in zip(row, factors, strict=True)) for row in solved)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return None
+    return Lift(tuple(needed), texts)
 
 
 def as_dicts(program: MonomialProgram) -> list[Field]:

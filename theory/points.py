@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from theory.bounds import at_points
 from theory.certificate import PROVERS, Certificate, Run
 from theory.curve import Curve
 from theory.data import from_data, to_data
@@ -71,16 +72,14 @@ def check_points(
         Jacobians take: 7 GB for a rank of 7,120 of 248 fields on R^90.
 
     Raises:
-        ValueError: no points, points that coincide or are not finite, or of another dimension; fields as `read_fields`.
+        ValueError: no points, points that coincide or are not finite, or of another dimension; primes below 1 or a
+            time_limit that is negative; fields as `read_fields`.
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
     x = exact_array(points, "points")
-    if len(x.shape) != 2 or x.shape[1] != program.dim or not x.shape[0]:
-        raise ValueError(
-            f"points have shape {x.shape}, expected (N, {program.dim}) with N >= 1: a point of the space a row"
-        )
-    _refuse_duplicates(x)
+    _check_points(program, x)
+    check_effort(primes, time_limit)
     return PointsProver(program, x, words or None, primes, time_limit, progress).prove(seed)
 
 
@@ -110,7 +109,15 @@ class PointsProver:
         program, points = from_data(certificate.data or {})
         if points is None:
             raise ValueError("the certificate is about points and has none")
-        return cls(program, points, certificate.words or None)
+        _check_points(program, points)
+        full, words = (program.dim - (program.manifold == "sphere")) * len(points), certificate.words
+        if words and (
+            len(words) != full
+            or any(not 1 <= len(word) <= MOST_DEPTH for word in words)
+            or any(type(letter) is not int or not 0 <= letter < program.count for word in words for letter in word)
+        ):
+            raise ValueError(f"the certificate has words that are not {full} of letters 0 to {program.count - 1}")
+        return cls(program, points, words or None)
 
     def prove(self, seed: int | None) -> Certificate:
         """As `check_points`."""
@@ -128,13 +135,11 @@ class PointsProver:
         best = max(runs, key=lambda run: run.rank)
         late = time.monotonic() >= deadline and best.rank < target
         words = self._words(rng, best, target, deadline) if self.words and best.rank == target else ()
-        missing = (
-            "" if words or not self.words else f"no {target} independent words of at most {MOST_DEPTH} letters found"
-        )
+        missing = "" if words or not self.words else self._missing(target, deadline)
         return Certificate(
             claim="points",
             proved=best.rank == target,
-            scope="sphere" if sphere else "points",
+            scope=("sphere" if sphere else "points") + ("" if program.everywhere else " of the ball"),
             rank=best.rank,
             full_rank=target,
             depth=best.depth,
@@ -149,6 +154,7 @@ class PointsProver:
             digest=program.digest(),
             points_digest=hashlib.sha256(x.canonical_bytes()).hexdigest(),
             words=words,
+            impossible=_impossible(program, x, target) if best.rank < target else "",
             note=f"stopped after {self.time_limit:g} s" if late else missing,
             prover=replace(self, words=words or self.words, time_limit=None, progress=None),
             data=to_data(program, x),
@@ -166,8 +172,19 @@ class PointsProver:
         )
         return given if lucky else ()
 
+    def _missing(self, target: int, deadline: float) -> str:
+        if isinstance(self.words, tuple):
+            return "the words at hand were not seen to be independent"
+        late = f" within {self.time_limit:g} s" if time.monotonic() > deadline else ""
+        return f"no {target} independent words of at most {MOST_DEPTH} letters were found{late}"
+
 
 PROVERS["points"] = PointsProver
+
+
+def _impossible(program: Program, points: ExactArray, target: int) -> str:
+    bound = at_points(program, points)
+    return "" if bound.rank >= target else f"the rank is at most {bound.rank}: {bound.reason}"
 
 
 def _run(
@@ -226,15 +243,27 @@ def _add(space: RowSpace, curve: Curve, orders: int, first: bool, target: int, d
     return space.rank - before, orders
 
 
-def _refuse_duplicates(points: ExactArray) -> None:
+def _check_points(program: Program, x: ExactArray) -> None:
+    if len(x.shape) != 2 or x.shape[1] != program.dim or not x.shape[0]:
+        raise ValueError(
+            f"points have shape {x.shape}, expected (N, {program.dim}) with N >= 1: a point of the space a row"
+        )
     seen: dict[bytes, int] = {}
-    for n in range(points.shape[0]):
-        key = points[n].canonical_bytes()
+    for n in range(x.shape[0]):
+        key = x[n].canonical_bytes()
         if key in seen:
             raise ValueError(
                 f"points: rows {seen[key]} and {n} are the same point, which no flow tells apart: drop one"
             )
         seen[key] = n
+
+
+def check_effort(primes: int, time_limit: float | None) -> None:
+    """Refuse numbers of primes below one, and negative times."""
+    if primes < 1:
+        raise ValueError(f"primes is {primes}, expected at least 1")
+    if time_limit is not None and not time_limit >= 0:
+        raise ValueError(f"time_limit is {time_limit}, expected seconds from 0 up, or None")
 
 
 def fresh_seed(seed: int | None) -> int:

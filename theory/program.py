@@ -34,6 +34,7 @@ class Program(ABC):
         dtype: the name of the floating dtype the coefficients came from ('float32', say), or None. A label and no part
             of the digest: float32 coefficients widened to float64 are the same numbers.
         manifold: "space", or "sphere" where the fields are tangent to the spheres around 0.
+        everywhere: False where the program holds in a ball only.
     """
 
     dim: int
@@ -41,6 +42,7 @@ class Program(ABC):
     degree: int
     dtype: str | None
     manifold: str = "space"
+    everywhere: bool = True
 
     @abstractmethod
     def values(self, x: Ring) -> Ring:

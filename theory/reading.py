@@ -43,6 +43,13 @@ def read_fields(fields: Any, symbols: Sequence[sympy.Symbol] | None = None) -> P
     )
 
 
+def expressions(fields: Any, symbols: Sequence[sympy.Symbol]) -> Any:
+    """Lists of expressions as they are; a family or a program in these symbols."""
+    if isinstance(fields, Program) or callable(getattr(fields, "exact", None)):
+        return read_fields(fields).to_sympy(symbols)
+    return fields
+
+
 def _from_expressions(fields: Sequence[Any], symbols: Sequence[sympy.Symbol] | None) -> MonomialProgram:
     import sympy
 
@@ -124,6 +131,8 @@ def as_monomials(program: Program) -> MonomialProgram:
     """
     if isinstance(program, MonomialProgram):
         return program
+    if not program.everywhere:
+        raise ValueError(f"{program} is polynomial in a ball only")
     if program.manifold != "space":
         raise ValueError(f"{program} is not polynomial in x: universality is decided for polynomial fields only")
     import sympy

@@ -30,7 +30,7 @@ def independent_words(
     rng: np.random.Generator,
     deadline: float = math.inf,
 ) -> list[Word]:
-    """Left-normed words (a, b, .., c), for [V_a, [V_b, .. V_c]], whose brackets at the points are independent modulo p.
+    """Right-normed words (a, b, .., c), for [V_a, [V_b, .. V_c]], whose brackets at the points are independent.
 
     Short words first. Modulo a prime independence is proved for the rationals.
 
@@ -63,7 +63,7 @@ def independent_words(
 
 
 def are_independent(program: Program, points: ExactArray, words: Sequence[Word], p: int) -> bool:
-    """Whether the brackets of left-normed words, stacked over the points, are independent modulo p."""
+    """Whether the brackets of right-normed words, stacked over the points, are independent modulo p."""
     space = RowSpace(points.shape[0] * points.shape[1], p)
     for prefix, group in itertools.groupby(sorted(words, key=lambda w: (len(w), w)), key=lambda w: w[:-1]):
         last = [word[-1] for word in group]

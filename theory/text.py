@@ -23,7 +23,9 @@ from theory.programs.monomial import MonomialProgram
 Polynomial = dict[tuple[int, ...], Fraction]
 
 _MOST_TERMS, _MOST_DEGREE, _MOST_DIGITS = 100_000, 64, 400
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_MOST_BITS = 8192
+# ASCII: the parser would take letters that look alike for one another.
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def parse_fields(text: str) -> MonomialProgram:
@@ -33,8 +35,10 @@ def parse_fields(text: str) -> MonomialProgram:
         ValueError: a line that is no field, with its number and what is wrong.
     """
     symbols: list[str] = []
+    names: list[str] = []
     fields: list[list[Polynomial]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Some editors put a mark before the text, and typeset minus signs.
+    for number, line in enumerate(text.removeprefix("\ufeff").replace("\u2212", "-").splitlines(), 1):
         line = line.split("#")[0].strip()
         if not line:
             continue
@@ -52,6 +56,9 @@ def parse_fields(text: str) -> MonomialProgram:
                 f"line {number}: {len(components)} components, expected {len(symbols)}, one for each of "
                 f"{' '.join(symbols)}, with commas between"
             )
+        if name.strip() in names:
+            raise ValueError(f"line {number}: a second field {name.strip()}, expected a name of its own for each")
+        names.append(name.strip())
         fields.append(components)
     if not fields:
         raise ValueError("the text holds no fields, expected lines such as: symbols: x y, then V1 = y, -x")
@@ -77,14 +84,74 @@ def _symbols(line: str, number: int, again: bool) -> list[str]:
 
 
 def _components(text: str, symbols: list[str], where: str) -> list[Polynomial]:
-    source = f"({text.strip().replace('^', '**')},)"
+    if re.search(rf"[\d.]{{{_MOST_DIGITS + 1}}}", text):
+        raise ValueError(f"{where}: a number of more than {_MOST_DIGITS} digits")
+    parts = [[]] if not text.strip() else _split(text)
+    found: list[Polynomial] = []
+    for terms in parts:
+        total: Polynomial = {}
+        for term in terms:
+            for a, c in _term(term, symbols, where).items():
+                total[a] = total.get(a, Fraction(0)) + c
+        found.append(_clean(total))
+    return found
+
+
+def _split(text: str) -> list[list[str]]:
+    """The components of a line, and the terms of each: a sum may be longer than what Python parses at once."""
+    parts: list[list[str]] = [[""]]
+    depth, before = 0, ""
+    for place, character in enumerate(text):
+        if depth == 0 and character == ",":
+            parts.append([""])
+        else:
+            # Not a sign in front of a factor or an exponent, and not that of 1e-3.
+            number = re.search(r"(?<!\w)[\d.]+[eE]\s*$", text[max(0, place - _MOST_DIGITS) : place])
+            if depth == 0 and character in "+-" and before not in ("", *"+-*/^,") and not number:
+                parts[-1].append("")
+            depth += (character in "([") - (character in ")]")
+            parts[-1][-1] += character
+        before = before if character.isspace() else character
+    return parts
+
+
+def _term(text: str, symbols: list[str], where: str) -> Polynomial:
+    source = text.strip().replace("^", "**")
     try:
+        if not text.isascii():
+            raise ValueError
         tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"{where}: {text.strip()!r} is no list of expressions with commas between") from None
-    assert isinstance(tree, ast.Tuple)
-    reader = _Reader(symbols, where, source)
-    return [reader.read(part) for part in tree.elts]
+        product = re.search(r"\d[A-Za-z_(]|\)[\w(]", text)
+        hint = f"; write products with *, as in {product[0][0]}*{product[0][1]}" if product else ""
+        raise ValueError(f"{where}: {text.strip()[:80]!r} is no expression{hint}") from None
+    try:
+        return _Reader(symbols, where, source).read(tree)
+    except RecursionError:
+        raise ValueError(f"{where}: {text.strip()[:80]!r} is nested too deeply") from None
+
+
+def parse_number(text: str) -> Fraction:
+    """A number as it is written: 3, -0.5, 1e-3 or 1/3.
+
+    Raises:
+        ValueError: no number, or one of more than 400 digits.
+    """
+    n, slash, d = text.strip().partition("/")
+    try:
+        value = _decimal(n) / (_decimal(d) if slash else 1)
+    except (InvalidOperation, ZeroDivisionError, OverflowError):
+        raise ValueError(f"{text!r} is no number, expected 3, -0.5, 1e-3 or 1/3") from None
+    return value
+
+
+def _decimal(text: str) -> Fraction:
+    value = Decimal(text)
+    if not value.is_finite():
+        raise InvalidOperation
+    if len(text) > _MOST_DIGITS or (value and abs(value.adjusted()) > _MOST_DIGITS):
+        raise ValueError(f"{text[:20]}.. is a number of more than {_MOST_DIGITS} digits")
+    return Fraction(value)
 
 
 class _Reader:
@@ -101,13 +168,15 @@ class _Reader:
         """
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             # As it is written: a float would have been rounded.
+            written = ast.get_source_segment(self._source, node) or ""
             try:
-                value = Decimal(ast.get_source_segment(self._source, node) or "")
+                return self._constant(_decimal(written))
             except InvalidOperation:
                 raise self._refused(node, "a number that is not written in decimals") from None
-            if value and abs(value.adjusted()) > _MOST_DIGITS:
-                raise self._refused(node, f"a number of more than {_MOST_DIGITS} digits")
-            return self._constant(Fraction(value))
+            except ValueError:
+                raise ValueError(
+                    f"{self._where}: {written[:20]}.. is a number of more than {_MOST_DIGITS} digits"
+                ) from None
         if isinstance(node, ast.Name):
             if node.id not in self._place:
                 raise self._refused(node, f"the unknown symbol {node.id}; known are {', '.join(self._place)}")
@@ -117,15 +186,16 @@ class _Reader:
             return inner if isinstance(node.op, ast.UAdd) else {a: -c for a, c in inner.items()}
         if isinstance(node, ast.BinOp):
             return self._binary(node)
+        if isinstance(node, ast.Tuple | ast.List):
+            raise self._refused(node, "in brackets of its own: write the components with commas between, V1 = y, -x")
         raise self._refused(node, "no polynomial: only + - * / and powers of the symbols and of numbers are read")
 
     def _binary(self, node: ast.BinOp) -> Polynomial:
         if isinstance(node.op, ast.Pow):
             return self._power(node)
-        left, right = self.read(node.left), self.read(node.right)
         if isinstance(node.op, ast.Add | ast.Sub):
-            sign = 1 if isinstance(node.op, ast.Add) else -1
-            return _clean({a: left.get(a, Fraction(0)) + sign * right.get(a, Fraction(0)) for a in {**left, **right}})
+            return self._sum(node)
+        left, right = self.read(node.left), self.read(node.right)
         if isinstance(node.op, ast.Mult):
             return self._product(left, right, node)
         if isinstance(node.op, ast.Div):
@@ -134,6 +204,18 @@ class _Reader:
                 raise self._refused(node, "a division by what is no number other than 0")
             return {a: c / value for a, c in left.items()}
         raise self._refused(node, "no polynomial: only + - * / and powers of the symbols and of numbers are read")
+
+    def _sum(self, node: ast.expr) -> Polynomial:
+        """A chain of + and -, however long."""
+        out: Polynomial = {}
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            sign = 1 if isinstance(node.op, ast.Add) else -1
+            for a, c in self.read(node.right).items():
+                out[a] = out.get(a, Fraction(0)) + sign * c
+            node = node.left
+        for a, c in self.read(node).items():
+            out[a] = out.get(a, Fraction(0)) + c
+        return _clean(out)
 
     def _power(self, node: ast.BinOp) -> Polynomial:
         exponent = node.right
@@ -155,6 +237,8 @@ class _Reader:
                 key = tuple(i + j for i, j in zip(a, b, strict=True))
                 if sum(key) > _MOST_DEGREE:
                     raise self._refused(node, f"a degree above {_MOST_DEGREE}")
+                if _bits(c) + _bits(e) > _MOST_BITS:
+                    raise self._refused(node, f"a coefficient of more than {_MOST_BITS} bits")
                 out[key] = out.get(key, Fraction(0)) + c * e
         return _clean(out)
 
@@ -162,7 +246,12 @@ class _Reader:
         return {(0,) * len(self._place): value} if value else {}
 
     def _refused(self, node: ast.expr, why: str) -> ValueError:
-        return ValueError(f"{self._where}: {ast.unparse(node)!r} is {why}")
+        text = ast.get_source_segment(self._source, node) or ""
+        return ValueError(f"{self._where}: {text[:80]!r} is {why}")
+
+
+def _bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 def _clean(terms: Polynomial) -> Polynomial:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from theory.bounds import universality
 from theory.certificate import PROVERS, Certificate, Run
 from theory.closure import GradedClosure, Level, placed
 from theory.data import from_data, to_data
 from theory.lifting import Lift, generators, lift
 from theory.monomials import monomial_count
-from theory.points import Progress, fresh_seed
+from theory.points import Progress, check_effort, fresh_seed
 from theory.primes import modulo_some_prime
 from theory.programs.monomial import MonomialProgram
-from theory.programs.restricted import RestrictedProgram
 from theory.reading import as_monomials, read_fields
 from theory.rowspace import centred
 
@@ -74,17 +74,18 @@ def universal(
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
+    if not program.everywhere:
+        raise ValueError(
+            f"{program}: what is known in a ball only says nothing of all points; certify the fields without the cutoff"
+        )
     least = 3 if program.dim == 1 else 2
     if min_degree < 2 or (max_degree is not None and max_degree < max(least, min_degree)):
         raise ValueError(
             f"min_degree is {min_degree} and max_degree {max_degree}, expected {least} <= min_degree <= max_degree: "
             f"P_D must contain the {'cubic' if least == 3 else 'quadratic'} fields"
         )
+    check_effort(primes, time_limit)
     monomials = as_monomials(program)
-    if isinstance(program, RestrictedProgram):
-        raise ValueError(
-            f"{program}: what is known in a ball only says nothing of all points; certify the fields without the cutoff"
-        )
     prover = UniversalProver(monomials, str(program), min_degree, max_degree, primes, time_limit, progress)
     return prover.prove(seed)
 
@@ -133,6 +134,7 @@ class UniversalProver:
             if found[-1].proved:
                 break
         best = max(found, key=lambda filled: (filled.proved, filled.rank))
+        impossible = "" if best.proved else universality(program)
         return Certificate(
             claim="universal",
             proved=best.proved,
@@ -151,10 +153,16 @@ class UniversalProver:
             digest=program.digest(),
             points_digest=None,
             lift=best.lift,
-            note="" if best.proved or time.monotonic() < deadline else f"stopped after {self.time_limit:g} s",
+            impossible=impossible,
+            note="" if best.proved or impossible else self._why(best, most, deadline),
             prover=replace(self, time_limit=None, progress=None),
             data=self._data(),
         )
+
+    def _why(self, best: _Filled, most: int, deadline: float) -> str:
+        if time.monotonic() >= deadline:
+            return f"stopped after {self.time_limit:g} s"
+        return f"to fill degree {best.degree}; degrees up to {most} were tried, and max_degree asks for more"
 
     def _data(self) -> dict[str, Any] | None:
         data = to_data(self.program, None)

@@ -68,10 +68,10 @@ def is_lyndon(word: Word) -> bool:
     return bool(word) and all(word < word[cut:] for cut in range(1, len(word)))
 
 
-def left_normed(word: Word) -> Nesting:
+def right_normed(word: Word) -> Nesting:
     """The nesting [a, [b, .. c]] of a word.
 
-    >>> left_normed((0, 1, 2))
+    >>> right_normed((0, 1, 2))
     (0, (1, 2))
     """
-    return word[0] if len(word) == 1 else (word[0], left_normed(word[1:]))
+    return word[0] if len(word) == 1 else (word[0], right_normed(word[1:]))

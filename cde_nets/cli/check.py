@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from theory import Program
 
+_MOST_POINTS = 100_000
 FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five", "two")
 
 
@@ -25,24 +26,31 @@ def check(
     fields: Annotated[
         str,
         typer.Argument(
-            help=f"A text file of fields, network.safetensors of a run, or drawn with --seed: {', '.join(FAMILIES)}."
+            help="A text file of fields, network.safetensors of a run, a certificate (.json) to be proved again, or "
+            f"drawn with --seed: {', '.join(FAMILIES)}."
         ),
     ],
     points: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="N random points, or a text file with a point a line; of a network, N test images carried to the "
-            "stage. Not with --universal."
+            "stage. Not with --universal.",
+            show_default="10",
         ),
-    ] = "10",
-    stage: Annotated[int | None, typer.Option(min=1, help="Of a network. Default: the last.")] = None,
+    ] = None,
+    stage: Annotated[int | None, typer.Option(min=1, help="Of a network.", show_default="the last")] = None,
     data_dir: DataDir = None,
     universal: Annotated[bool, typer.Option("--universal", help="For every N, at all distinct points.")] = False,
-    dim: Annotated[int, typer.Option(min=1, help="Of a family by name.")] = 3,
-    count: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 5,
-    degree: Annotated[int, typer.Option(min=1, help="Of the fields of a family by name.")] = 2,
+    max_degree: Annotated[
+        int | None, typer.Option(help="Of --universal: the largest degree to be filled.", show_default="what fits")
+    ] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Of a family by name.", show_default="3")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Fields of a family by name.", show_default="5")] = None,
+    degree: Annotated[int | None, typer.Option(min=1, help="Of a family by name.", show_default="2")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the family, the points, the primes and the curves.")] = 0,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds, after which what was found is reported.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds, after which what was found is reported.")
+    ] = None,
     words: Annotated[
         bool, typer.Option("--words", help="Also list explicit brackets that are independent at the points.")
     ] = False,
@@ -56,33 +64,44 @@ def check(
 
     Example:
       cde-nets check polynomial --dim 3 --count 5 --points 20
-      cde-nets check fields.txt --universal
+      cde-nets check fields.txt --universal --out certificate.json
+      cde-nets check certificate.json
       cde-nets check two --dim 3 --points 4 --words
       cde-nets check runs/mnist-0-20260101-120000/network.safetensors --points 20
     """
     with reported():
         import theory
 
-        if words and (universal or latex is not None):
-            raise ValueError("--words lists brackets at points: it goes with neither --universal nor --latex.")
+        given = {
+            "--points": points is not None, "--universal": universal, "--max-degree": max_degree is not None,
+            "--dim": dim is not None, "--count": count is not None, "--degree": degree is not None,
+            "--stage": stage is not None, "--words": words, "--latex": latex is not None, "--out": out is not None,
+            "--json": as_json, "--time-limit": time_limit is not None,
+        }  # fmt: skip
+        _refuse_unused(fields, {name for name, used in given.items() if used})
+        if out is not None and not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent} to write to.")
         x: Any
-        if fields.endswith(".safetensors"):
-            program, x = _stage(Path(fields), stage, points, data_dir)
-        elif stage is not None:
-            raise ValueError(f"--stage {stage} is of a network, and {fields!r} is none.")
+        if fields.endswith(".json"):
+            found = theory.Certificate.from_json(_text(Path(fields))).verify(seed)
         else:
-            program = _program(fields, dim, count, degree, seed)
-            x = None if universal or latex is not None else _points(points, program.dim, seed)
-        if latex is not None:
-            typer.echo(_latex(program, latex))
-            return
-        with _bar() as progress:
-            if universal:
-                found = theory.universal(program, seed=seed, time_limit=time_limit, progress=progress)
+            if fields.endswith(".safetensors"):
+                program, x = _stage(Path(fields), stage, points or "10", data_dir)
             else:
-                found = theory.check_points(
-                    program, x, words=words, seed=seed, time_limit=time_limit, progress=progress
-                )
+                program = _program(fields, dim or 3, count or 5, degree or 2, seed)
+                x = None if universal or latex is not None else _points(points or "10", program.dim, seed)
+            if latex is not None:
+                typer.echo(_latex(program, latex))
+                return
+            with _bar() as progress:
+                if universal:
+                    found = theory.universal(
+                        program, max_degree=max_degree, seed=seed, time_limit=time_limit, progress=progress
+                    )
+                else:
+                    found = theory.check_points(
+                        program, x, words=words, seed=seed, time_limit=time_limit, progress=progress
+                    )
         if out is not None:
             from cde_nets.atomic import write_atomically
 
@@ -99,6 +118,33 @@ def check(
         raise typer.Exit(1)
 
 
+def _refuse_unused(fields: str, given: set[str]) -> None:
+    """Refuse options that would do nothing."""
+    whole = {"--points", "--max-degree", "--dim", "--count", "--degree", "--stage", "--words", "--universal"}
+    file = Path(fields).is_file()
+    network = fields.endswith(".safetensors")
+    unused: dict[str, set[str]] = {}
+    if fields.endswith(".json"):
+        unused["a certificate says itself what it is about"] = whole | {"--latex", "--time-limit"}
+    elif file or network:
+        unused["the file says what the fields are"] = {"--dim", "--count", "--degree"}
+    elif fields in ("five", "two"):
+        unused[f"{fields} fields of degree 2 are explicit"] = {"--count", "--degree"}
+    if not network:
+        unused["it is of a network"] = {"--stage"}
+    if "--universal" in given:
+        unused["--universal is about all points"] = {"--points", "--words"}
+    else:
+        unused["it goes with --universal"] = {"--max-degree"}
+    if "--latex" in given:
+        unused["--latex prints brackets and proves nothing"] = {
+            "--points", "--universal", "--max-degree", "--words", "--out", "--json", "--time-limit"
+        }  # fmt: skip
+    for why, names in unused.items():
+        if names & given:
+            raise ValueError(f"{', '.join(sorted(names & given))} would do nothing: {why}.")
+
+
 def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) -> tuple[Program, Any]:
     """The fields of a network's stage, and test images carried to it."""
     import torch
@@ -111,9 +157,10 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
     number = len(stages) if stage is None else stage
     if number > len(stages):
         raise ValueError(f"--stage is {number}; the network has {len(stages)} stages.")
-    if not points.isdigit():
+    number_of = _number(points)
+    if number_of is None:
         raise ValueError(f"--points is {points!r}, expected a number of test images.")
-    images = torch.from_numpy(load(data_dir, offline=False).test.images[: int(points)])
+    images = torch.from_numpy(load(data_dir, offline=False).test.images[:number_of])
     with torch.no_grad():
         state = network.lift(images.float() / 255)
         for before in stages[: number - 1]:
@@ -127,7 +174,7 @@ def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Progr
     from theory.text import parse_fields
 
     if Path(fields).is_file():
-        return parse_fields(Path(fields).read_text(encoding="utf-8"))
+        return parse_fields(_text(Path(fields)))
     if fields == "five":
         return five_fields(dim)
     if fields == "two":
@@ -144,21 +191,39 @@ def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Progr
     return (SphericalFields(drawn) if fields == "spherical" else drawn).exact()
 
 
+def _number(points: str) -> int | None:
+    """How many points, where that is what was given."""
+    if not (points.isascii() and points.isdigit()):
+        return None
+    if not 1 <= int(points) <= _MOST_POINTS:
+        raise ValueError(f"--points is {points}, expected 1 to {_MOST_POINTS:,}.")
+    return int(points)
+
+
+def _text(path: Path) -> str:
+    """Text, with or without the mark that some editors put before it."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text file in UTF-8.") from None
+
+
 def _points(points: str, dim: int, seed: int) -> Any:
     import numpy as np
 
-    if points.isdigit():
-        return np.random.default_rng([seed, 1]).standard_normal((int(points), dim))
+    number = _number(points)
+    if number is not None:
+        return np.random.default_rng([seed, 1]).standard_normal((number, dim))
     path = Path(points)
     if not path.is_file():
         raise ValueError(f"--points is {points!r}, expected a number or a text file with a point a line.")
-    from fractions import Fraction
+    from theory.text import parse_number
 
-    rows = [line.split("#")[0].replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [line.split("#")[0].replace(",", " ").split() for line in _text(path).splitlines()]
     try:
-        read = [[Fraction(number) for number in row] for row in rows if row]
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{points}: expected a point a line, its numbers as 0.5, -3 or 1/3.") from None
+        read = [[parse_number(number) for number in row] for row in rows if row]
+    except ValueError as error:
+        raise ValueError(f"{points}: expected a point a line: {error}.") from None
     if any(len(row) != dim for row in read):
         raise ValueError(f"{points}: expected {dim} numbers a line; got {sorted({len(row) for row in read})}.")
     return read

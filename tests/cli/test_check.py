@@ -63,8 +63,14 @@ def test_brackets_in_latex(command, text):
     [
         (["polynomal"], "neither a file nor a family; did you mean 'polynomial'?"),
         (["five", "--points", "nowhere"], "--points is 'nowhere', expected a number or a text file"),
-        (["five", "--universal", "--words"], "--words lists brackets at points"),
-        (["five", "--points", "0"], "points have shape (0, 3), expected (N, 3) with N >= 1"),
+        (["five", "--universal", "--words"], "--words would do nothing: --universal is about all points"),
+        (["five", "--universal", "--points", "3"], "--points would do nothing: --universal is about all points"),
+        (["five", "--count", "3"], "--count would do nothing: five fields of degree 2 are explicit"),
+        (["five", "--max-degree", "3"], "--max-degree would do nothing: it goes with --universal"),
+        (["five", "--stage", "1"], "--stage would do nothing: it is of a network"),
+        (["five", "--latex", "2", "--json"], "--json would do nothing: --latex prints brackets"),
+        (["five", "--out", "nowhere/c.json"], "--out nowhere/c.json: there is no folder"),
+        (["five", "--points", "0"], "--points is 0, expected 1 to 100,000"),
     ],
 )
 def test_bad_input_is_one_line(command, arguments, words):
@@ -96,3 +102,25 @@ def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, wa
         command_module._stage(tmp_path / "network.safetensors", 4, "3", None)
     with pytest.raises(ValueError, match="expected a number of test images"):
         command_module._stage(tmp_path / "network.safetensors", 3, "points.txt", None)
+
+
+def test_a_certificate_is_proved_again(command, text, tmp_path):
+    assert command("check", text, "--universal", "--out", "c.json").code == 0
+    ran = command("check", "c.json", "--seed", "5", "--json")
+    assert ran.code == 0, ran.err
+    first = json.loads((tmp_path / "c.json").read_text())
+    assert ran.json["digest"] == first["digest"]
+    assert ran.json["runs"][-1]["prime"] != first["runs"][-1]["prime"]
+    first["data"]["fields"]["coefficients"][0][0][0] = "7"
+    (tmp_path / "c.json").write_text(json.dumps(first))
+    ran = command("check", "c.json")
+    assert ran.code == 2
+    assert "the data have changed since this certificate was made" in ran.err.replace("\n", " ")
+    ran = command("check", "c.json", "--dim", "3")
+    assert "--dim would do nothing: a certificate says itself what it is about" in ran.err.replace("\n", " ")
+
+
+def test_the_largest_degree_is_the_users(command):
+    ran = command("check", "polynomial", "--dim", "2", "--count", "2", "--universal", "--max-degree", "4")
+    assert ran.code == 1
+    assert "degrees up to 4 were tried" in ran.out.replace("\n", " ")

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import theory
 from experiments import growth_vectors as experiment
+from theory.bounds import by_depth
 from theory.brackets import lie_algebra
 
 SMALL = (
@@ -41,17 +42,16 @@ def test_ranks_are_those_of_expanded_brackets(case):
     assert row["ranks"][:2] == [explicit(case, depth) for depth in range(1, len(row["ranks"][:2]) + 1)]
 
 
-def test_upper_bounds_and_what_they_are_called():
-    quadratic = experiment.Case("quadratic", 2, 50)
-    assert [experiment.upper_bound(quadratic, n)[0] for n in range(1, 9)] == [5, 15, 30, 42, 56, 72, 90, 100]
-    assert experiment.upper_bound(quadratic, 2)[1] == experiment.LETTERS
-    assert experiment.upper_bound(quadratic, 3)[1] == experiment.POLYNOMIALS
-    assert experiment.upper_bound(quadratic, 8)[1] == experiment.FULL
-    assert experiment.upper_bound(experiment.Case("linear", 3, 6), 4) == (9, experiment.LINEAR)
-    assert experiment.upper_bound(experiment.Case("spherical", 3, 6), 4) == (12, experiment.SPHERES)
-    # 7, then 21 and 112 more brackets of two and of three letters.
-    ridge = experiment.Case("ridge", 10, 50, count=7)
-    assert [experiment.upper_bound(ridge, n)[0] for n in (1, 2, 3)] == [7, 28, 140]
+def test_every_reason_has_its_name():
+    for family, m, n, depth, name in (
+        ("quadratic", 2, 50, 2, experiment.LETTERS),
+        ("quadratic", 2, 50, 3, experiment.POLYNOMIALS),
+        ("quadratic", 2, 50, 8, experiment.FULL),
+        ("linear", 3, 6, 4, experiment.LINEAR),
+        ("spherical", 3, 6, 4, experiment.SPHERES),
+    ):
+        program = experiment._fields(experiment.Case(family, m, n), 0).exact()
+        assert experiment.limit(by_depth(program, n, depth)) == name
 
 
 def test_a_rank_below_its_bound_is_tried_again_and_said_as_a_lower_bound(monkeypatch):
@@ -60,7 +60,7 @@ def test_a_rank_below_its_bound_is_tried_again_and_said_as_a_lower_bound(monkeyp
 
     def limited(fields, points, depth, *, seed):
         seeds.append(seed)
-        return theory.Growth((5, 6, 7), 8, 7, 1, seed)
+        return theory.Growth((5, 6, 7), (), 8, 7, 1, seed)
 
     monkeypatch.setattr(theory, "growth_vector", limited)
     row = experiment.measure(replace(case), 0)

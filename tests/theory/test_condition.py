@@ -41,18 +41,37 @@ def test_irrational_parameters_are_exact():
 
 
 def test_none_that_exists_is_a_proof():
-    found = condition_two([[2 * t for t in FIVE[0]], *FIVE[1:]], (x, y), (a,))
+    # Both are asked of one parameter, and nothing random generates either: the fields are affine but for two.
+    found = condition_two(
+        [[a * t for t in FIVE[0]], [(a - 1) * t for t in FIVE[1]], [0, 0], [0, 0], [0, 0]], (x, y), (a,)
+    )
     assert found.holds is False
-    assert "real or complex" in str(found)
-    # Both are asked of one parameter.
-    found = condition_two([[a * t for t in FIVE[0]], [(a - 1) * t for t in FIVE[1]], *FIVE[2:]], (x, y), (a,))
+    assert not found
+    assert "The explicit five are not reached: no parameter, real or complex" in str(found)
+    # a**2 = -1 has no real solution, by Sturm.
+    found = condition_two([[-(a**2) * t for t in FIVE[0]], [0, 1], [0, 1], [0, 1], [0, 1]], (x, y), (a,))
     assert found.holds is False
 
 
-def test_complex_parameters_decide_nothing():
-    found = condition_two([[-(a**2) * t for t in FIVE[0]], *FIVE[1:]], (x, y), (a,))
-    assert found.holds is None
-    assert "no real one was found" in str(found)
+def test_a_family_that_misses_the_five_may_generate_all_the_same():
+    for fields in ([[2 * t for t in FIVE[0]], *FIVE[1:]], [[-(a**2) * t for t in FIVE[0]], *FIVE[1:]], FIVE[::-1]):
+        found = condition_two([*fields, [a * x, 0]], (x, y), (a,), seed=0)
+        assert found.holds
+        assert found.certificate.proved
+
+
+def test_real_roots_are_told_from_complex_ones():
+    for polynomial, root in ((a**5 - a - 1, 1.1673), (a**3 + a - 1, 0.6823)):
+        found = condition_two([[(polynomial + 1) * t for t in FIVE[0]], *FIVE[1:]], (x, y), (a,))
+        assert found.holds
+        assert float(found.parameter[a]) == pytest.approx(root, abs=1e-4)
+
+
+def test_free_parameters_are_tried_where_solutions_are_real():
+    found = condition_two([[4 * (a**2 + b**2) * t for t in FIVE[0]], *FIVE[1:]], (x, y), (a, b))
+    assert found.holds
+    assert found.certificate is None
+    assert sympy.simplify(found.parameter[a] ** 2 + found.parameter[b] ** 2) == sympy.Rational(1, 4)
 
 
 def test_without_parameters():
@@ -123,5 +142,9 @@ def test_what_is_refused(bad_input):
         condition_two([[x / a, 0], *FIVE], (x, y), (a,))
     with pytest.raises(ValueError, match="expected a number for each of"):
         condition_two(FIVE, (x, y), (a,), at={b: 1})
+    with pytest.raises(ValueError, match="are coordinates and parameters"):
+        condition_two(FIVE, (x, y), (x,))
+    with pytest.raises(ValueError, match="expected integers, Fractions or finite floats"):
+        condition_two(FIVE, (x, y), (a,), at={a: sympy.sqrt(2)})
     with pytest.raises(ValueError, match="lists of 2 expressions"):
         condition_two([[x]], (x, y), (a,))

@@ -14,7 +14,7 @@ from theory.primes import random_prime
 x, y = sympy.symbols("x y")
 
 
-def left_normed(fields, word, symbols):
+def right_normed(fields, word, symbols):
     found = fields[word[-1]]
     for letter in reversed(word[:-1]):
         found = theory.lie_bracket(fields[letter], found, symbols)
@@ -25,7 +25,7 @@ def assert_identity(certificate, program):
     """The combinations of explicit SymPy brackets are the generators."""
     symbols = list(sympy.symbols(f"x_1:{program.dim + 1}"))
     fields = program.to_sympy(symbols)
-    brackets = [left_normed(fields, word, symbols) for word in certificate.lift.words]
+    brackets = [right_normed(fields, word, symbols) for word in certificate.lift.words]
     for row, target in zip(certificate.lift.combinations, generators(program.dim).to_sympy(symbols), strict=True):
         for a in range(program.dim):
             total = sum(sympy.Rational(c) * W[a] for c, W in zip(row, brackets, strict=True))
@@ -135,7 +135,7 @@ def test_words_of_the_closure_span_what_it_found():
     fields = program.to_sympy((x, y))
     rows = []
     for word in words:
-        polynomials = [sympy.Poly(c, x, y) for c in left_normed(fields, word, (x, y))]
+        polynomials = [sympy.Poly(c, x, y) for c in right_normed(fields, word, (x, y))]
         rows.append([p.coeff_monomial(x**a * y**b) for p in polynomials for a in range(6) for b in range(6 - a)])
     assert sympy.Matrix(rows).rank() == len(words)
 

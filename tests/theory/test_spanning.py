@@ -11,7 +11,7 @@ import theory
 from theory.brackets import nesting_text
 from theory.exact import exact_array
 from theory.spanning import MOST_DEPTH, are_independent, independent_words
-from theory.words import left_normed
+from theory.words import right_normed
 
 P = 1048573
 
@@ -109,8 +109,8 @@ def test_many_words_are_sampled():
 
 
 def test_words_are_written_as_nested_brackets():
-    assert nesting_text(left_normed((0, 2, 1))) == "[V_1, [V_3, V_2]]"
-    assert nesting_text(left_normed((0, 1)), latex=True) == r"\left[V_{1}, V_{2}\right]"
+    assert nesting_text(right_normed((0, 2, 1))) == "[V_1, [V_3, V_2]]"
+    assert nesting_text(right_normed((0, 1)), latex=True) == r"\left[V_{1}, V_{2}\right]"
     program, rng = quadratic(6, 2, 3)
     certificate = theory.check_points(program, rng.integers(-9, 10, (2, 2)), words=True, seed=0)
     assert certificate.brackets() == ["V_1", "V_2", "V_3", "[V_1, V_2]"]

@@ -48,8 +48,8 @@ def test_a_text_is_read_exactly():
         ("1e999999999", "more than 400 digits"),
         ("0x10", "not written in decimals"),
         ("z", "the unknown symbol z; known are x"),
-        ("(", "is no list of expressions"),
-        ("x,,", "is no list of expressions"),
+        ("(", "is no expression"),
+        ("x,,", "is no expression"),
         ("x, x", "2 components, expected 1"),
     ],
 )
@@ -78,3 +78,21 @@ def test_terms_do_not_explode():
     names = " ".join(f"a{k}" for k in range(30))
     with pytest.raises(ValueError, match="more than 100,000 terms"):
         parse_fields(f"symbols: {names}\nV = ({'+'.join(names.split())} + 1)**20" + ", 0" * 29)
+
+
+def test_what_editors_do_to_text_is_read():
+    made = parse_fields("\ufeffsymbols: x y\nV = x \u2212 y, \u22122*x\n")
+    assert made.to_sympy(sympy.symbols("x y")) == [[sympy.sympify("x - y"), sympy.sympify("-2*x")]]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("V = 2x, y", "write products with \\*, as in 2\\*x"),
+        ("V = (x, y), 1", "in brackets of its own: write the components with commas between"),
+        ("V = x, y\nV = y, x", "line 3: a second field V"),
+    ],
+)
+def test_common_slips_are_told(line, words):
+    with pytest.raises(ValueError, match=words):
+        parse_fields(f"symbols: x y\n{line}\n")

@@ -27,7 +27,10 @@ class RestrictedProgram(Program):
     Attributes:
         base: the program that holds in the ball.
         radius: a positive Fraction.
+        everywhere: False.
     """
+
+    everywhere = False
 
     def __init__(self, base: Program, radius: Any) -> None:
         """Wrap a program.
@@ -67,6 +70,10 @@ class RestrictedProgram(Program):
     def derivative(self, x: Ring, v: Ring) -> Ring:
         """The base's Jacobian products over any ring; the points are not checked here."""
         return self.base.derivative(x, v)
+
+    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
+        """The base's Jacobians over any ring."""
+        return self.base.jacobian(x, weights)
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The base's expressions, true in the ball."""

@@ -34,8 +34,13 @@ class SphericalProgram(Program):
 
         Args:
             base: any program.
+
+        Raises:
+            ValueError: on the line, where a sphere is two points.
         """
-        self.base = base
+        if base.dim < 2:
+            raise ValueError(f"the program lives on R^{base.dim}, expected dim >= 2: on a line spheres are points")
+        self.base, self.everywhere = base, base.everywhere
         self.dim, self.count, self.degree, self.dtype = base.dim, base.count, base.degree, base.dtype
 
     def _check_points(self, x: ExactArray, modulus: int | None) -> None:

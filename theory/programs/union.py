@@ -35,6 +35,7 @@ class UnionProgram(Program):
             raise ValueError(f"the programs live on {sorted(places)}, expected one space and one manifold for all")
         ((self.dim, self.manifold),) = places
         self.count = sum(part.count for part in self.parts)
+        self.everywhere = all(part.everywhere for part in self.parts)
         self.degree = max(part.degree for part in self.parts)
         names = {part.dtype for part in self.parts}
         self.dtype = names.pop() if len(names) == 1 else None
