@@ -131,8 +131,6 @@ def as_monomials(program: Program) -> MonomialProgram:
     """
     if isinstance(program, MonomialProgram):
         return program
-    if not program.everywhere:
-        raise ValueError(f"{program} is polynomial in a ball only")
     if program.manifold != "space":
         raise ValueError(f"{program} is not polynomial in x: universality is decided for polynomial fields only")
     import sympy

@@ -74,10 +74,6 @@ def universal(
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
-    if not program.everywhere:
-        raise ValueError(
-            f"{program}: what is known in a ball only says nothing of all points; certify the fields without the cutoff"
-        )
     least = 3 if program.dim == 1 else 2
     if min_degree < 2 or (max_degree is not None and max_degree < max(least, min_degree)):
         raise ValueError(
@@ -86,6 +82,10 @@ def universal(
         )
     check_effort(primes, time_limit)
     monomials = as_monomials(program)
+    if not program.everywhere:
+        raise ValueError(
+            f"{program}: what is known in a ball only says nothing of all points; certify the fields without the cutoff"
+        )
     prover = UniversalProver(monomials, str(program), min_degree, max_degree, primes, time_limit, progress)
     return prover.prove(seed)
 

@@ -115,7 +115,7 @@ def test_what_a_user_made_stays_out():
     ("change", "message"),
     [
         ({"kind": "magic"}, "fields of the kind 'magic', expected one of monomial, ridge, convolution"),
-        ({"offsets": [["1/0", "1"], ["1", "1"]]}, "'1/0', which is no number"),
+        ({"offsets": [["1/0", "1"], ["1", "1"]]}, "'1/0', which is no fraction"),
         ({"offsets": [["1", "1"]]}, "offsets have shape"),
         ({"kind": "union", "parts": []}, "expected one space"),
         ({"kind": "ball", "radius": "0", "base": to_data(ridge(), None)["fields"]}, "expected a positive number"),

@@ -471,4 +471,4 @@ def test_the_sentences():
     )
     text = str(universal(random(2, 3, 1), seed=1, primes=1, max_degree=3))
     assert text.startswith("Not proved: rank ")
-    assert text.endswith("It does not hold: brackets of affine fields are affine.")
+    assert text.endswith("They do not span all polynomial fields: brackets of affine fields are affine.")
