@@ -87,6 +87,9 @@ if TYPE_CHECKING:
     from cde_nets.solver import Status as Status
     from cde_nets.solver import Tolerance as Tolerance
     from cde_nets.solver import TorchDiffEq as TorchDiffEq
+    from cde_nets.steer import Interpolation as Interpolation
+    from cde_nets.steer import SteerStatus as SteerStatus
+    from cde_nets.steer import interpolate as interpolate
     from cde_nets.train import Run as Run
     from cde_nets.train import TrainConfig as TrainConfig
     from cde_nets.train import Trainer as Trainer
@@ -190,6 +193,11 @@ _ROOMS = {
         "Status",
         "Tolerance",
         "TorchDiffEq",
+    ),
+    "steer": (
+        "Interpolation",
+        "SteerStatus",
+        "interpolate",
     ),
     "train": (
         "Run",

@@ -51,6 +51,7 @@ ALLOWED = {
     "compat": {"gradient", "solver", "errors", "options"},
     "nn": {"configuration", "digests", "gradient", "solver", "fields", "controls", "errors"},
     "certify": {"nn", "theory"},
+    "steer": {"solver", "fields", "controls", "options", "theory"},
     "data": {"atomic"},
     "train": {"configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"},
     "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},

@@ -1,0 +1,6 @@
+"""Controls that carry N points to N targets."""
+
+from cde_nets.steer.interpolate import interpolate
+from cde_nets.steer.result import Interpolation, SteerStatus
+
+__all__ = ["Interpolation", "SteerStatus", "interpolate"]

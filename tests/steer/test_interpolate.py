@@ -1,0 +1,136 @@
+"""Controls that carry points to targets, checked by flows that know nothing of how they were found."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import cde_nets as cn
+
+F = cn.PolynomialFields.random(3, 6, 2, seed=0, dtype=torch.float64)
+
+
+def uniform(count, dim, seed):
+    return 2 * torch.rand(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+X, Y = uniform(4, 3, 0), uniform(4, 3, 1)
+
+
+def flow(found, fields=F):
+    made = cn.ControlledODE(fields, found.control, cn.RungeKutta("rk4", steps=found.control.steps * found.substeps))
+    return lambda x: made(x).detach()
+
+
+def test_the_readout_of_the_flow_are_the_targets():
+    found = cn.interpolate(F, X, Y, lam=10.0, steps=24)
+    assert found
+    assert found.status is cn.SteerStatus.SOLVED
+    ends = flow(found)(X)
+    torch.testing.assert_close(10 * (ends - X), Y, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.ends, ends, rtol=0, atol=1e-12)
+    assert found.residual <= 1e-10
+    assert found.lam == 10
+    assert (found.rank, found.full_rank) == (12, 12)
+    values = found.control.values.detach()
+    assert found.energy == pytest.approx(float(values.square().sum() / 24))
+    assert "residual" in str(found)
+
+
+def test_with_the_identity_the_points_arrive():
+    target = X + 0.1 * Y
+    found = cn.interpolate(F, X, target, readout="identity", steps=24)
+    assert found
+    assert found.lam == 1
+    torch.testing.assert_close(flow(found)(X), target, rtol=0, atol=1e-10)
+
+
+def test_refined_until_the_ode_itself_interpolates():
+    found = cn.interpolate(F, X[:2], Y[:2], lam=20.0, steps=12, refine_to=1e-6)
+    assert found.status is cn.SteerStatus.SOLVED
+    assert found.refined_residual <= 1e-6
+    u = found.control.values.detach()
+
+    def velocity(t, state, n):
+        return F.velocity(torch.from_numpy(state).reshape(2, 3), u[n]).numpy().ravel()
+
+    state = X[:2].numpy().ravel()
+    for n in range(12):
+        state = solve_ivp(velocity, (0, 1 / 12), state, "DOP853", rtol=1e-12, atol=1e-13, args=(n,)).y[:, -1]
+    assert np.abs(20 * (state.reshape(2, 3) - X[:2].numpy()) - Y[:2].numpy()).max() < 2e-6
+
+
+def test_without_lambda_a_small_one_is_found():
+    found = cn.interpolate(F, X, Y, steps=24, time_limit=30)
+    assert found
+    assert found.lam <= 20
+    torch.testing.assert_close(found.lam * (flow(found)(X) - X), Y, rtol=0, atol=1e-9)
+
+
+def test_a_seed_says_it_all():
+    one, two = (cn.interpolate(F, X, Y, lam=20.0, steps=24, seed=3, certify=False) for _ in range(2))
+    assert torch.equal(one.control.values, two.control.values)
+    assert one.rank is None
+
+
+def test_float32_fields_are_computed_with_in_float64():
+    narrow = cn.PolynomialFields.random(3, 6, 2, seed=0)
+    found = cn.interpolate(narrow, X.float(), Y.float(), lam=20.0, steps=24)
+    assert found
+    assert found.control.values.dtype == torch.float64
+    assert narrow.coefficients.dtype == torch.float32
+
+
+def test_on_the_line_coarse_steps_change_the_order_of_points_and_the_ode_cannot():
+    line = cn.PolynomialFields.random(1, 4, 3, seed=0, dtype=torch.float64)
+    x = torch.tensor([[0.0], [0.2]], dtype=torch.float64)
+    coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, time_limit=5)
+    assert coarse.status is cn.SteerStatus.SOLVED
+    assert coarse.refined_residual > 0.1
+    fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, refine_to=1e-6, time_limit=5)
+    assert fine.status is cn.SteerStatus.COARSE
+    assert "under refinement where 1.0e-06 was asked for" in fine.reason
+
+
+def test_fields_that_are_not_certified_are_warned_of():
+    linear = cn.LinearFields.random(2, 3, seed=0, dtype=torch.float64)
+    x, y = uniform(4, 2, 2), uniform(4, 2, 3)
+    with pytest.warns(UserWarning, match="Not proved: rank 4 of 8"):
+        found = cn.interpolate(linear, x, y, lam=10.0, steps=12, time_limit=2)
+    assert not found
+    assert (found.rank, found.full_rank) == (4, 8)
+
+
+def test_blow_up_is_counted():
+    found = cn.interpolate(F, X, Y, lam=10.0, steps=24)
+    assert found.blown_up > 0
+
+
+def test_where_all_loops_blow_up_it_says_so():
+    found = cn.interpolate(F, 1e7 * X, Y, lam=10.0, steps=24, certify=False)
+    assert found.status is cn.SteerStatus.NO_START
+    assert "left every bounded set" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": X[:3]}, r"x has shape \(3, 3\) and y \(4, 3\), expected \(points, 3\) both"),
+        ({"x": X[:, :2], "y": Y[:, :2]}, r"expected \(points, 3\) both"),
+        ({"x": X[:0], "y": Y[:0]}, "points >= 1"),
+        ({"x": X[[0, 1, 2, 0]]}, "x: rows 0 and 3 are the same point, which no flow tells apart"),
+        ({"y": Y[[0, 1, 1, 2]], "readout": "identity"}, "y: rows 1 and 2 are the same point"),
+        ({"y": 5 * (X[[0]] - X), "lam": 5.0}, "x \\+ y / lam: rows 0 and 1 are the same point"),
+        ({"x": X.clone().fill_(float("nan"))}, "x: row 0 is not finite"),
+        ({"y": Y.clone().fill_(float("inf"))}, "y: row 0 is not finite"),
+        ({"steps": 1}, "1 x 6 numbers for 12 that are asked for; expected at least 2 steps"),
+        ({"lam": 0.0}, "lam is 0.0, expected a positive number"),
+        ({"lam": 1.0, "readout": "identity"}, "the identity readout has none"),
+        ({"readout": "identiy"}, "expected one of difference, identity"),
+        ({"method": "rk5"}, "method is 'rk5', expected one of"),
+    ],
+)
+def test_bad_input_is_refused_before_work(change, message, bad_input):
+    arguments = {"x": X, "y": Y} | change
+    with pytest.raises(ValueError, match=message):
+        cn.interpolate(F, arguments.pop("x"), arguments.pop("y"), **arguments)
