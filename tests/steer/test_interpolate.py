@@ -101,6 +101,13 @@ def test_fields_that_are_not_certified_are_warned_of():
     assert (found.rank, found.full_rank) == (4, 8)
 
 
+def test_fields_that_are_no_polynomials_at_the_points_are_warned_of():
+    inside = cn.Cutoff(F, 0.5)
+    with pytest.warns(UserWarning, match="No certificate of the fields: .* outside the ball"):
+        found = cn.interpolate(inside, X, Y, lam=20.0, steps=24, time_limit=2)
+    assert found.rank is None
+
+
 def test_blow_up_is_counted():
     found = cn.interpolate(F, X, Y, lam=10.0, steps=24)
     assert found.blown_up > 0
