@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cde_nets.errors import SolveError as SolveError
     from cde_nets.fields import ConvFields as ConvFields
     from cde_nets.fields import Cutoff as Cutoff
+    from cde_nets.fields import ExpressionFields as ExpressionFields
     from cde_nets.fields import FeatureFields as FeatureFields
     from cde_nets.fields import Fields as Fields
     from cde_nets.fields import LinearFields as LinearFields
@@ -127,6 +128,7 @@ _ROOMS = {
     "fields": (
         "ConvFields",
         "Cutoff",
+        "ExpressionFields",
         "FeatureFields",
         "Fields",
         "LinearFields",

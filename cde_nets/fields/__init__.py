@@ -3,6 +3,7 @@
 from cde_nets.fields.base import Fields, Pullback
 from cde_nets.fields.convolutional import ConvFields
 from cde_nets.fields.cutoff import Cutoff
+from cde_nets.fields.expression import ExpressionFields
 from cde_nets.fields.features import FeatureFields
 from cde_nets.fields.linear import LinearFields
 from cde_nets.fields.polynomial import PolynomialFields
@@ -13,6 +14,7 @@ from cde_nets.fields.universal import UniversalFields
 __all__ = [
     "ConvFields",
     "Cutoff",
+    "ExpressionFields",
     "FeatureFields",
     "Fields",
     "LinearFields",

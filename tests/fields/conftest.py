@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+import sympy
 import torch
 
 from cde_nets.fields import (
     ConvFields,
     Cutoff,
+    ExpressionFields,
     Fields,
     LinearFields,
     PolynomialFields,
@@ -30,6 +32,11 @@ def polynomial(dim: int, count: int, degree: int) -> Builder:
     return lambda seed, dtype: PolynomialFields.random(dim, count, degree, seed=seed, dtype=dtype)
 
 
+def expression(seed: int, dtype: torch.dtype) -> Fields:
+    x, y = sympy.symbols("x y")
+    return ExpressionFields([[y - x**2 / 3, 0], [(x + y) * y, 1], [sympy.Rational(5, 7), -x]], (x, y), dtype=dtype)
+
+
 BUILDERS: dict[str, Builder] = {
     "polynomial": polynomial(2, 4, 3),
     "polynomial-on-the-line": polynomial(1, 3, 4),
@@ -37,6 +44,7 @@ BUILDERS: dict[str, Builder] = {
     "linear": lambda seed, dtype: LinearFields.random(3, 4, seed=seed, dtype=dtype),
     "ridge": lambda seed, dtype: RidgeFields.random(3, 7, 3, seed=seed, dtype=dtype),
     "universal-in-the-plane": lambda seed, dtype: UniversalFields(2, dtype=dtype),
+    "expression": expression,
     "universal": lambda seed, dtype: UniversalFields(5, dtype=dtype),
     **{
         f"{kernel}-{form}": conv(kernel, form) for kernel in ("dense", "row", "stencil") for form in ("ridge", "shared")

@@ -8,7 +8,7 @@ import pytest
 import sympy
 import torch
 
-from cde_nets.fields import Cutoff, LinearFields, PolynomialFields, UniversalFields
+from cde_nets.fields import Cutoff, ExpressionFields, LinearFields, PolynomialFields, UniversalFields
 
 CONTROLS = [(1, False), (5, False), (1, True), (5, True)]
 
@@ -142,7 +142,7 @@ def test_a_seed_fixes_the_numbers(build):
     for a, b in zip(one.buffers(), again.buffers(), strict=True):
         assert torch.equal(a, b)
     assert one.digest() == again.digest()
-    if not isinstance(inner(one), UniversalFields):
+    if not isinstance(inner(one), UniversalFields | ExpressionFields):
         assert one.digest() != other.digest()
 
 
@@ -154,6 +154,8 @@ def test_float32_coefficients_are_the_float64_draws_rounded_once(build):
 
 def test_digest_sees_one_bit_of_one_coefficient_and_the_dtype(build):
     family = build(1, torch.float64)
+    if isinstance(family, ExpressionFields):
+        pytest.skip("formulas and no coefficients: tests/fields/test_expression.py")
     before = family.digest()
     buffer = next(b for b in family.buffers() if b.is_floating_point())
     flat = buffer.view(-1)
@@ -209,7 +211,7 @@ def test_state_dict_carries_the_family_over(build, rng):
 def test_coefficients_are_buffers_and_nothing_trains(family):
     assert list(family.parameters()) == []
     assert family.frozen_numbers == sum(v.numel() for v in family.state_dict().values() if v.is_floating_point())
-    assert family.frozen_numbers > 0
+    assert family.frozen_numbers > 0 or isinstance(family, ExpressionFields)
 
 
 def test_vmap_over_states_gives_the_rows(family, rng):
