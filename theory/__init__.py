@@ -1,9 +1,11 @@
 """Exact algebra of controlled vector fields; imports no torch, and SymPy only when asked for expressions."""
 
+from theory.accessibility import Accessibility, check_accessibility
 from theory.brackets import Bracket, evaluate_at, lie_algebra, lie_bracket
 from theory.certificate import Certificate, Run
 from theory.condition import Condition, condition_two
 from theory.determinant import gamma
+from theory.enclosure import Enclosure, enclose
 from theory.exact import ExactArray, NoResidueError, exact_array
 from theory.five import five_diagonal, five_fields, two_fields
 from theory.genericity import Generic, generic
@@ -26,10 +28,12 @@ from theory.text import parse_fields
 from theory.universality import universal
 
 __all__ = [
+    "Accessibility",
     "Bracket",
     "Certificate",
     "Condition",
     "ConvolutionProgram",
+    "Enclosure",
     "ExactArray",
     "Generic",
     "Growth",
@@ -44,8 +48,10 @@ __all__ = [
     "Run",
     "SphericalProgram",
     "UnionProgram",
+    "check_accessibility",
     "check_points",
     "condition_two",
+    "enclose",
     "evaluate_at",
     "exact_array",
     "five_diagonal",

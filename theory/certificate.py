@@ -59,8 +59,8 @@ class Certificate:
     False and means "not proved", never "false".
 
     Attributes:
-        claim: "points" (the N-point Hoermander condition at given points) or "universal" (for every N, at all distinct
-            points).
+        claim: "points" (the N-point Hoermander condition at given points), "universal" (for every N, at all distinct
+            points) or "strong accessibility" (at given points, with a drift: see `theory.check_accessibility`).
         proved: whether the rank is full.
         scope: what a proof covers: "points", "sphere" (tangent to the spheres through the points), either with "of the
             ball" behind where a cutoff leaves the fields polynomial in a ball only, or "polynomial" (brackets span all
@@ -140,6 +140,12 @@ class Certificate:
             )
         where = "on the spheres through these points" if self.scope.startswith("sphere") else "at these points"
         generic = "points of the ball" if self.scope.endswith("of the ball") else "points"
+        if self.claim == "strong accessibility":
+            return (
+                f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth} "
+                f"with a controlled field in each: strong accessibility holds there, and for generic {generic} and "
+                "coefficients."
+            )
         return (
             f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth}: the "
             f"{self.points}-point condition holds there, and for generic {generic} and coefficients."

@@ -21,6 +21,10 @@ class Curve:
     Transactions on Automatic Control 40, 1995).
 
     Over the rationals sum_i u_i W_i' = 0 coefficient by coefficient, so that from order 1 on one field adds nothing.
+    It may be any field, and where V_0 is a drift it is best V_0: W_j with j >= 1 are combinations of brackets that end
+    in V_j, and so lie in the ideal that the controlled fields generate in the algebra of all. The relation then says
+    that W_0' lies in it too, and nothing about the others: all of them are needed. Of that ideal and of the algebra
+    the rows differ by one, V_0 at order 0.
 
     Args:
         program: the fields V_1..V_d.

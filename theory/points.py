@@ -78,7 +78,7 @@ def check_points(
     """
     program = read_fields(fields, symbols)
     x = exact_array(points, "points")
-    _check_points(program, x)
+    check_distinct(program, x)
     check_effort(primes, time_limit)
     return PointsProver(program, x, words or None, primes, time_limit, progress).prove(seed)
 
@@ -109,7 +109,7 @@ class PointsProver:
         program, points = from_data(certificate.data or {})
         if points is None:
             raise ValueError("the certificate is about points and has none")
-        _check_points(program, points)
+        check_distinct(program, points)
         full, words = (program.dim - (program.manifold == "sphere")) * len(points), certificate.words
         if words and (
             len(words) != full
@@ -123,15 +123,11 @@ class PointsProver:
         """As `check_points`."""
         program, x = self.program, self.points
         seed = fresh_seed(seed)
-        rng, deadline = np.random.default_rng(seed), _deadline(self.time_limit)
+        rng, deadline = np.random.default_rng(seed), deadline_after(self.time_limit)
         count, m = x.shape
         sphere = program.manifold == "sphere"
         target = (m - 1) * count if sphere else m * count
-        runs: list[Run] = []
-        while not runs or (len(runs) < self.primes and time.monotonic() < deadline):
-            runs.append(modulo_some_prime(rng, lambda p: _run(program, x, target, p, rng, deadline, self.progress)))
-            if runs[-1].rank == target:
-                break
+        runs = ranks_modulo_primes(program, x, target, self.primes, rng, deadline, self.progress)
         best = max(runs, key=lambda run: run.rank)
         late = time.monotonic() >= deadline and best.rank < target
         words = self._words(rng, best, target, deadline) if self.words and best.rank == target else ()
@@ -187,6 +183,30 @@ def _impossible(program: Program, points: ExactArray, target: int) -> str:
     return "" if bound.rank >= target else f"the rank is at most {bound.rank}: {bound.reason}"
 
 
+def ranks_modulo_primes(
+    program: Program,
+    points: ExactArray,
+    target: int,
+    primes: int,
+    rng: np.random.Generator,
+    deadline: float,
+    progress: Progress | None,
+    *,
+    drift: bool = False,
+) -> list[Run]:
+    """The rank at the points modulo one random prime after the other, until it is the target.
+
+    With `drift` the last field is one that nobody controls, and of the algebra only the ideal is taken that the other
+    fields generate: brackets with at least one of them. At least one prime is tried.
+    """
+    runs: list[Run] = []
+    while not runs or (len(runs) < primes and time.monotonic() < deadline):
+        runs.append(modulo_some_prime(rng, lambda p: _run(program, points, target, p, rng, deadline, progress, drift)))
+        if runs[-1].rank == target:
+            break
+    return runs
+
+
 def _run(
     program: Program,
     points: ExactArray,
@@ -195,6 +215,7 @@ def _run(
     rng: np.random.Generator,
     deadline: float,
     progress: Progress | None,
+    drift: bool,
 ) -> Run:
     """The rank modulo p, by curves until it is full or no more come."""
     program._check_points(points, p)
@@ -206,9 +227,8 @@ def _run(
     while space.rank < target and idle < _PATIENCE and time.monotonic() < deadline:
         controls = centred(rng.integers(0, p, (CONTROL_DEGREE + 1, program.count)), p)
         curves.append(tuple(tuple(int(c) % p for c in row) for row in controls))
-        gained, used = _add(
-            space, Curve(program, points, controls, orders, p), orders, len(curves) == 1, target, deadline
-        )
+        curve = Curve(program, points, controls, orders, p)
+        gained, used = _add(space, curve, orders, len(curves) == 1, target, deadline, drift)
         depth = max(depth, used)
         if gained == 0:
             idle, orders = idle + 1, min(orders + 6, _MOST_ORDERS)
@@ -219,14 +239,17 @@ def _run(
     return Run(p, space.rank, depth, tuple(curves))
 
 
-def _add(space: RowSpace, curve: Curve, orders: int, first: bool, target: int, deadline: float) -> tuple[int, int]:
+def _add(
+    space: RowSpace, curve: Curve, orders: int, first: bool, target: int, deadline: float, drift: bool
+) -> tuple[int, int]:
     """Add a curve's rows; by how much the rank rose, and the depth of the brackets among them."""
     before = space.rank
     if first:
         # Order by order, so that the depth that is told is one that was needed.
         for n in range(orders):
             w = curve.coefficients()
-            space.add(w if n == 0 else w[:-1])
+            # The last field is the one that adds nothing. A drift stands there: of itself it has no controlled field.
+            space.add(w if n == 0 and not drift else w[:-1])
             if space.rank == target or time.monotonic() > deadline:
                 return space.rank - before, n + 1
         return space.rank - before, orders
@@ -243,7 +266,8 @@ def _add(space: RowSpace, curve: Curve, orders: int, first: bool, target: int, d
     return space.rank - before, orders
 
 
-def _check_points(program: Program, x: ExactArray) -> None:
+def check_distinct(program: Program, x: ExactArray) -> None:
+    """Refuse what are no N >= 1 different points of the program's space."""
     if len(x.shape) != 2 or x.shape[1] != program.dim or not x.shape[0]:
         raise ValueError(
             f"points have shape {x.shape}, expected (N, {program.dim}) with N >= 1: a point of the space a row"
@@ -271,5 +295,6 @@ def fresh_seed(seed: int | None) -> int:
     return secrets.randbits(63) if seed is None else index(seed)
 
 
-def _deadline(limit: float | None) -> float:
+def deadline_after(limit: float | None) -> float:
+    """The time, by `time.monotonic`, at which so many seconds are over."""
     return float("inf") if limit is None else time.monotonic() + limit

@@ -56,6 +56,7 @@ class ExpressionFields(Fields):
 
     expressions: tuple[tuple[sympy.Expr, ...], ...]
     symbols: tuple[sympy.Symbol, ...]
+    zero: Tensor
 
     def __init__(
         self, expressions: Sequence[Any], symbols: Sequence[sympy.Symbol], *, dtype: torch.dtype | None = None
@@ -85,7 +86,7 @@ class ExpressionFields(Fields):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Compile them again."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._compile()
 
     def _velocity(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch dim"]:

@@ -1,12 +1,16 @@
 """Pictures. Functions take and return Axes or Figures of matplotlib and need no display."""
 
+from cde_nets.plot.animation import animate
 from cde_nets.plot.controls import control_curves, control_map, control_sizes, controls
 from cde_nets.plot.images import image_flow
 from cde_nets.plot.run import run_pictures
+from cde_nets.plot.streamlines import streamlines
 from cde_nets.plot.style import save
 from cde_nets.plot.training import confusion, curves
+from cde_nets.plot.trajectories import targets, trajectories
 
 __all__ = [
+    "animate",
     "confusion",
     "control_curves",
     "control_map",
@@ -16,4 +20,7 @@ __all__ = [
     "image_flow",
     "run_pictures",
     "save",
+    "streamlines",
+    "targets",
+    "trajectories",
 ]

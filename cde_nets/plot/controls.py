@@ -2,65 +2,126 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+from numpy.typing import NDArray
 
-from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.controls import Control, PiecewiseConstantControl
 from cde_nets.nn.flow import ControlledODE
-from cde_nets.plot.style import COLOURS, DIVERGING, axes, figure, styled
+from cde_nets.plot.sampled import cells, curve
+from cde_nets.plot.style import COLOURS, DIVERGING, SEQUENTIAL, axes, figure, styled
+
+# Up to so many intervals each has its tick and a line at its end; more would hide the colours.
+_FEW_INTERVALS = 12
 
 
 def control_map(
-    control: PiecewiseConstantControl, ax: Axes | None = None, *, limit: float | None = None, bar: bool = True
+    control: Control,
+    ax: Axes | None = None,
+    *,
+    limit: float | None = None,
+    bar: bool = True,
+    row: int | None = None,
 ) -> Axes:
     """u_i(t) as colours: time across, the field's number down.
 
     Args:
-        control: what to draw.
+        control: what to draw; one that is not piecewise constant is sampled.
         ax: where; a new figure's where None.
         limit: the value of the deepest colours; the largest |u| where None.
         bar: draw the scale of colours beside it.
+        row: which row's control, where each has its own.
+
+    Raises:
+        ValueError: a row where all share the control, or none, or one too many, where each has its own.
     """
+    values = cells(control, row).T
+    few = isinstance(control, PiecewiseConstantControl) and control.steps <= _FEW_INTERVALS
     with styled():
-        ax = axes(ax, 4.0, 5.0)
-        values = control.values.detach().cpu().numpy().T
+        ax = axes(ax, *((4.0, 5.0) if few else (6.4, 1.6 + 0.1 * max(control.count, 16))))
         bound = float(abs(values).max()) if limit is None else limit
-        image = ax.imshow(
-            values, aspect="auto", cmap=DIVERGING, vmin=-bound, vmax=bound, extent=(0, 1, control.count + 0.5, 0.5)
-        )
-        for t in control.breakpoints:
-            ax.axvline(t, color="white", linewidth=3)
+        extent = (*control.span, control.count + 0.5, 0.5)
+        image = ax.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-bound, vmax=bound, extent=extent)
+        if few:
+            for t in control.breakpoints:
+                ax.axvline(t, color="white", linewidth=3)
+            ax.set_xticks([control.span[0], *control.breakpoints, control.span[1]])
         ax.grid(False)
-        ax.set(xlabel="t", ylabel="field i", xticks=[n / control.steps for n in range(control.steps + 1)])
+        ax.set(xlabel="t", ylabel="field i", xlim=control.span)
+        ax.yaxis.set_major_locator(FixedLocator(_numbers(control.count)))
         whole = ax.get_figure()
         if bar and whole is not None:
             whole.colorbar(image, ax=ax, label="$u_i(t)$")
     return ax
 
 
-def control_curves(control: PiecewiseConstantControl, ax: Axes | None = None) -> Axes:
-    """Every u_i(t) as a staircase, the five of largest energy in colour and named at their ends.
+def control_curves(control: Control, ax: Axes | None = None, *, row: int | None = None) -> Axes:
+    """Every u_i(t), the five of largest energy in colour and named at their ends.
 
-    Meant for tied fields: where each interval has fields of its own, u_i before and after a breakpoint steer
-    different ones, and `control_sizes` says more.
+    Piecewise constant controls are staircases, others curves. Staircases of more than 12 intervals would tangle: there
+    the five have a lane each, above one another, and the others are left to `control_map`. Meant for tied fields: where
+    each interval has fields of its own, u_i before and after a breakpoint steer different ones, and `control_sizes`
+    says more.
+
+    Args:
+        control: what to draw.
+        ax: where; a new figure's where None.
+        row: which row's control, where each has its own.
+
+    Raises:
+        ValueError: as `control_map`.
     """
+    values = cells(control, row)
+    strongest = (values**2).sum(0).argsort()[::-1][:5].tolist()
     with styled():
         ax = axes(ax)
-        values = control.values.detach().cpu().numpy()
-        edges = [n / control.steps for n in range(control.steps + 1)]
-        strongest = (values**2).sum(0).argsort()[::-1][:5].tolist()
-        for i in range(control.count):
-            if i not in strongest:
-                ax.stairs(values[:, i], edges, baseline=None, color="#bbbbbb", linewidth=0.5, alpha=0.6)
+        ax.set(xlabel="t", ylabel="$u_i(t)$", xlim=control.span)
+        if isinstance(control, PiecewiseConstantControl) and control.steps > _FEW_INTERVALS:
+            _draw_lanes(ax, values, strongest)
+            return ax
+        times, sampled = curve(control, row)
+        edges = [control.span[0], *control.breakpoints, control.span[1]]
+        styles: dict[int, Any] = {i: {"color": "#bbbbbb", "linewidth": 0.5, "alpha": 0.6} for i in range(control.count)}
         for colour, i in zip(COLOURS, strongest, strict=False):
-            ax.stairs(values[:, i], edges, baseline=None, color=colour, linewidth=1.8)
-        ax.set(xlabel="t", ylabel="$u_i(t)$", xlim=(0, 1))
-        _name_ends(ax, {i: float(values[-1, i]) for i in strongest})
+            # Put last, they are drawn over the others.
+            del styles[i]
+            styles[i] = {"color": colour, "linewidth": 1.8}
+        for i, style in styles.items():
+            if isinstance(control, PiecewiseConstantControl):
+                ax.stairs(values[:, i], edges, baseline=None, **style)
+            else:
+                ax.plot(times, sampled[:, i], **style)
+        _name_ends(ax, {i: float(sampled[-1, i]) for i in strongest})
     return ax
+
+
+def _draw_lanes(ax: Axes, values: NDArray[np.float64], strongest: list[int]) -> None:
+    """Staircases on zero lines 2 apart, the strongest on top, in units of their largest value."""
+    bound = float(abs(values[:, strongest]).max()) or 1.0
+    edges = np.linspace(0, 1, len(values) + 1)
+    zeros = [-2.0 * lane for lane in range(len(strongest))]
+    for colour, zero, i in zip(COLOURS, zeros, strongest, strict=False):
+        ax.stairs(zero + values[:, i] / bound, edges, baseline=zero, fill=True, color=colour)
+    ax.set_yticks(zeros, [f"$u_{{{i + 1}}}$" for i in strongest])
+    ax.set(ylim=(zeros[-1] - 1.05, 1.05), ylabel=f"$u_i(t)$, lanes of ±{bound:.3g}")
+
+
+def _numbers(count: int) -> list[int]:
+    """Which fields to number: all of ten, else every fifth or so, and the first."""
+    if count <= 10:
+        return list(range(1, count + 1))
+    apart = 5 * math.ceil(count / 50)
+    return [1, *range(apart, count + 1, apart)]
 
 
 def control_sizes(control: PiecewiseConstantControl, ax: Axes | None = None) -> Axes:
@@ -69,23 +130,42 @@ def control_sizes(control: PiecewiseConstantControl, ax: Axes | None = None) -> 
         ax = axes(ax)
         sizes = -np.sort(-np.abs(control.values.detach().cpu().numpy()), axis=1)
         edges = [n / control.steps for n in range(control.steps + 1)]
-        for colour, low, high, values in zip(COLOURS * control.steps, edges[:-1], edges[1:], sizes, strict=False):
-            label = f"t in [{low:.2g}, {high:.2g}]"
-            ax.plot(range(1, control.count + 1), values, color=colour, label=label)
+        fields = range(1, control.count + 1)
+        if control.steps <= len(COLOURS):
+            for colour, low, high, values in zip(COLOURS, edges[:-1], edges[1:], sizes, strict=False):
+                ax.plot(fields, values, color=colour, label=f"t in [{low:.2g}, {high:.2g}]")
+            ax.legend()
+        else:
+            times = ScalarMappable(Normalize(0, 1), SEQUENTIAL)
+            for low, high, values in zip(edges[:-1], edges[1:], sizes, strict=True):
+                ax.plot(fields, values, color=colormaps[SEQUENTIAL]((low + high) / 2), linewidth=0.8)
+            whole = ax.get_figure()
+            assert whole is not None
+            whole.colorbar(times, ax=ax, label="t")
         ax.set(xlabel="fields, largest first", ylabel="$|u_i|$")
-        ax.legend()
     return ax
 
 
 def _name_ends(ax: Axes, ends: dict[int, float]) -> None:
     """Name curves at their right ends, in their colours, none over another."""
     low, high = ax.get_ylim()
-    gap, place = 0.11 * (high - low), low
+    gap, places = 0.11 * (high - low), sorted(ends.values())
+    for n in range(1, len(places)):
+        places[n] = max(places[n], places[n - 1] + gap)
+    # What was pushed out at the top pushes back.
+    places[-1] = min(places[-1], high)
+    for n in range(len(places) - 1, 0, -1):
+        places[n - 1] = min(places[n - 1], places[n] - gap)
     colours = dict(zip(ends, COLOURS, strict=False))
-    for i, end in sorted(ends.items(), key=lambda item: item[1]):
-        place = max(end, place)
-        ax.annotate(f"$u_{{{i + 1}}}$", (1.02, place), color=colours[i], va="center", annotation_clip=False)
-        place += gap
+    for i, place in zip(sorted(ends, key=lambda i: ends[i]), places, strict=True):
+        ax.annotate(
+            f"$u_{{{i + 1}}}$",
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            color=colours[i],
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def controls(flows: Sequence[ControlledODE]) -> Figure:

@@ -9,8 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields import Fields
-from cde_nets.solver.flow.steps import along, combine
+from cde_nets.solver.flow.steps import along
 from cde_nets.solver.flow.tableau import Tableau
+
+# Derivatives of so many numbers are held at once: 256 MiB.
+_MOST_NUMBERS = 2**25
+# Intervals with so few slopes are differentiated together, as calls then take the time; with more, memory does.
+_SMALL = 2**11
 
 
 @dataclass(frozen=True)
@@ -50,44 +55,60 @@ class Endpoint:
     ) -> tuple[Float[Tensor, "points dim"], Float[Tensor, "outputs numbers"]] | None:
         """X_1, and its Jacobian in the values: shape (N m, M d); None where a point blew up.
 
-        The discrete adjoint's recursion (Hager, "Runge-Kutta methods in optimal control and the transformed adjoint
-        system", 2000) for all m outputs of each point at once: as points do not meet, m costates a point are enough.
+        Each interval is linearised by itself, all intervals and points at once, and the product of what comes after it
+        carries its columns to the end.
         """
         x, h = self.x, 1 / (len(values) * self.substeps)
-        taken: list[list[Tensor]] = []
+        taken: list[Tensor] = []
         for u in values:
-            interval: list[Tensor] = []
+            states: list[Tensor] = []
             for _ in range(self.substeps):
-                states, slopes = self._stages(x, u, h)
-                interval += states
+                more, slopes = self._stages(x, u, h)
+                states += more
                 x = along(x, h, self.tableau.b, slopes)
             if not self._near(x):
                 return None
-            taken.append(interval)
+            taken.append(torch.stack(states))
         points, m = self.x.shape
-        p = torch.eye(m, dtype=x.dtype, device=x.device).repeat(points, 1, 1)
-        columns: list[Tensor] = []
-        for states, u in zip(reversed(taken), reversed(values), strict=True):
-            p, column = self._back(p, states, u, h)
-            columns.append(column)
-        # (N, m, d) for each interval, the last one first.
-        found = torch.stack(columns[::-1], 2).reshape(points * m, -1)
+        size = taken[0].numel() * (m + self.fields.count) * m
+        some = max(1, _MOST_NUMBERS // size)
+        parts = [
+            self._interval(torch.stack(taken[first : first + some]), values[first : first + some], h)
+            for first in range(0, len(values), some)
+        ]
+        steps = torch.cat(parts)
+        rest = torch.eye(m, dtype=x.dtype, device=x.device).expand(points, m, m)
+        after: list[Tensor] = []
+        for transition in reversed(steps[..., :m].unbind()):
+            after.append(rest)
+            rest = rest @ transition
+        columns = torch.stack(after[::-1]) @ steps[..., m:]
+        found = columns.permute(1, 2, 0, 3).reshape(points * m, -1)
         return (x, found) if bool(torch.isfinite(found).all()) else None
 
-    def _back(self, p: Tensor, states: list[Tensor], u: Tensor, h: float) -> tuple[Tensor, Tensor]:
-        """The costates at the start of an interval, and what its control gives the ends."""
-        evaluated, slope = self._derivatives(states, u)
-        stages, cotangents = self.tableau.stages, [p] * len(states)
-        for first in reversed(range(0, len(states), stages)):
-            mu: dict[int, Tensor] = {}
-            for j in reversed(range(stages)):
-                w = combine([self.tableau.b[j], *(self.tableau.a[later][j] for later in mu)], [p, *mu.values()], h)
-                assert w is not None
-                mu[j] = w @ slope[first + j]
-                cotangents[first + j] = w
-            p = p + sum(mu.values())
-        # sum over the stages of w V^T, as one product.
-        return p, torch.cat(cotangents, 2) @ torch.cat(list(evaluated), 2).mT
+    def _interval(
+        self, states: Float[Tensor, "some stages points dim"], u: Float[Tensor, "some count"], h: float
+    ) -> Float[Tensor, "some points dim columns"]:
+        """The Jacobian of the state after each interval in the state before and in its control, side by side.
+
+        The variational equation by the same tableau: where X_j = x + h sum_l a_jl k_l and k_j = V(X_j, u), so do their
+        derivatives.
+        """
+        some, _, points, m = states.shape
+        if states[0].numel() * m <= _SMALL:
+            evaluated, slope = torch.func.vmap(self._derivatives)(states, u)
+        else:
+            pairs = [self._derivatives(*pair) for pair in zip(states, u, strict=True)]
+            evaluated, slope = (torch.stack(part) for part in zip(*pairs, strict=True))
+        z = torch.eye(m, m + self.fields.count, dtype=u.dtype, device=u.device).expand(some, points, -1, -1)
+        for first in range(0, states.shape[1], self.tableau.stages):
+            slopes: list[Tensor] = []
+            for j, row in enumerate(self.tableau.a):
+                k = slope[:, first + j] @ along(z, h, row, slopes)
+                k[..., m:] += evaluated[:, first + j].mT
+                slopes.append(k)
+            z = along(z, h, self.tableau.b, slopes)
+        return z
 
     def _stages(self, x: Tensor, u: Tensor, h: float) -> tuple[list[Tensor], list[Tensor]]:
         states: list[Tensor] = []
@@ -97,14 +118,14 @@ class Endpoint:
             slopes.append(self.fields.velocity(states[-1], u))
         return states, slopes
 
-    def _derivatives(self, states: list[Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
-        """V_i, shape (stages, N, d, m), and the Jacobian of sum_i u_i V_i, (stages, N, m, m), at all stages at once."""
-        points, m = self.x.shape
-        x = torch.cat(states)
+    def _derivatives(self, states: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """V_i, shape (stages, N, d, m), and the Jacobian of sum_i u_i V_i, (stages, N, m, m), of one interval."""
+        m = states.shape[2]
+        x = states.flatten(0, 1)
         rows = torch.eye(m, dtype=x.dtype, device=x.device).repeat(len(x), 1)
         slope, _ = self.fields.pullback(x.repeat_interleave(m, 0), u, rows)
-        evaluated = self.fields.evaluate(x).reshape(len(states), points, -1, m)
-        return evaluated, slope.reshape(len(states), points, m, m)
+        evaluated = self.fields.evaluate(x)
+        return evaluated.unflatten(0, states.shape[:2]), slope.reshape(*states.shape, m)
 
     def _near(self, x: Tensor) -> bool:
         # A NaN is not near, either.
