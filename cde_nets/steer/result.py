@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.solver import RungeKutta
 
 
 class SteerStatus(Enum):
@@ -29,10 +30,11 @@ class Interpolation:
 
     Attributes:
         control: piecewise constant, float64.
+        method: the steps taken: `cn.ControlledODE(fields.double(), control, method)` is the flow.
         lam: lambda of the readout y = lambda (X_1 - x); 1 with the identity readout, where y = X_1.
         residual: the largest entry of |readout - y|, with the steps taken.
         substeps: steps of the method on each of the control's intervals.
-        refined_residual: the same with four times as many steps: what is left for the ODE itself.
+        refined_residual: the same with twice as many steps: what is left for the ODE itself.
         energy: int |u|^2 dt.
         smallest_singular_value: of the Jacobian of the ends X_1 in the control's numbers.
         condition: largest over smallest singular value.
@@ -48,6 +50,7 @@ class Interpolation:
     """
 
     control: PiecewiseConstantControl
+    method: RungeKutta
     lam: float
     residual: float
     substeps: int

@@ -12,7 +12,10 @@ from torch import Tensor
 from cde_nets.steer.endpoint import Endpoint
 
 # Amplitudes are doubled while some loop of one does not blow up.
-_FIRST, _MOST = 0.25, 10
+_FIRST, _LEAST, _MOST = 1.0, 1e-9, 8
+# Random values of half a loop. The fewer, the longer each is held: points then go far, and come back, on little energy,
+# and the Jacobian's smallest singular values are tens of times larger than where each interval has its own.
+_PIECES = (12, 6, 3)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,18 @@ class Start:
     largest: float
 
 
+def quiet(endpoint: Endpoint, steps: int, *, generator: torch.Generator) -> Float[Tensor, "steps count"]:
+    """A loop that goes not far, the amplitude made smaller until it does not blow up.
+
+    Args:
+        endpoint: the map.
+        steps: M.
+        generator: as `loops`.
+    """
+    values = _loop(endpoint, steps, steps // 2, generator)
+    return _tame(endpoint, values) / 4 * values
+
+
 def loops(
     endpoint: Endpoint,
     direction: Float[Tensor, "points dim"],
@@ -45,35 +60,49 @@ def loops(
 
     Along such a control the flow goes somewhere and back, X_1 = x up to the method's error, while the Jacobian is
     generically not singular (Sontag, "Control of systems without drift via generic loops", IEEE Transactions on
-    Automatic Control 40, 1995). Amplitudes double until all loops blow up, as which is right depends on the fields.
+    Automatic Control 40, 1995). Amplitudes double until most loops blow up, as which is right depends on the fields.
 
     Args:
         endpoint: the map.
         direction: where the ends should move.
         steps: M; the middle interval of an odd number is zero.
-        tries: loops of each amplitude.
+        tries: loops of each amplitude, and of each time for which values are held.
         generator: of w, on the CPU.
         deadline: by `time.monotonic`.
     """
-    count, x = endpoint.fields.count, endpoint.x
     found: list[Start] = []
     blown_up = 0
+    first = _tame(endpoint, _loop(endpoint, steps, min(_PIECES), generator))
     for level in range(_MOST):
-        amplitude, some = _FIRST * 2.0**level, False
-        for _ in range(tries):
+        lost = 0
+        for pieces in _PIECES * tries:
             if time.monotonic() > deadline and found:
                 break
-            w = amplitude * torch.randn(steps // 2, count, dtype=torch.float64, generator=generator)
-            middle = torch.zeros(steps % 2, count, dtype=torch.float64)
-            values = torch.cat([w, middle, -w.flip(0)]).to(x)
-            start = _start(endpoint, values, direction)
-            blown_up += start is None
+            start = _start(endpoint, first * 2.0**level * _loop(endpoint, steps, pieces, generator), direction)
+            lost += start is None
             if start is not None:
-                some = True
                 found.append(start)
-        if found and not some:
+        blown_up += lost
+        if found and lost > len(_PIECES) * tries / 2:
             break
     return sorted(found, key=lambda start: start.need), blown_up
+
+
+def _tame(endpoint: Endpoint, values: Tensor) -> float:
+    """An amplitude at which these values do not blow up, as a rule the first one."""
+    amplitude = _FIRST
+    while endpoint.at(amplitude * values) is None and amplitude > _LEAST:
+        amplitude /= 4
+    return amplitude
+
+
+def _loop(endpoint: Endpoint, steps: int, pieces: int, generator: torch.Generator) -> Tensor:
+    """Normal values, held over equal parts of half the time and then taken back; shape (steps, count)."""
+    half, count = steps // 2, endpoint.fields.count
+    pieces = max(1, min(pieces, half))
+    drawn = torch.randn(pieces, count, dtype=torch.float64, generator=generator)
+    w = drawn[torch.arange(half) * pieces // max(1, half)]
+    return torch.cat([w, w.new_zeros(steps % 2, count), -w.flip(0)]).to(endpoint.x)
 
 
 def _start(endpoint: Endpoint, values: Tensor, direction: Tensor) -> Start | None:

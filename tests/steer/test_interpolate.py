@@ -1,11 +1,19 @@
 """Controls that carry points to targets, checked by flows that know nothing of how they were found."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
 import cde_nets as cn
+from cde_nets.solver.flow.tableau import TABLEAUS
+from cde_nets.steer.damped import approach
+from cde_nets.steer.endpoint import Endpoint
+from cde_nets.steer.energy import shorten
+from cde_nets.steer.regularized import calm
+from cde_nets.steer.starts import loops, quiet
 
 F = cn.PolynomialFields.random(3, 6, 2, seed=0, dtype=torch.float64)
 
@@ -18,7 +26,7 @@ X, Y = uniform(4, 3, 0), uniform(4, 3, 1)
 
 
 def flow(found, fields=F):
-    made = cn.ControlledODE(fields, found.control, cn.RungeKutta("rk4", steps=found.control.steps * found.substeps))
+    made = cn.ControlledODE(fields, found.control, found.method)
     return lambda x: made(x).detach()
 
 
@@ -84,10 +92,10 @@ def test_float32_fields_are_computed_with_in_float64():
 def test_on_the_line_coarse_steps_change_the_order_of_points_and_the_ode_cannot():
     line = cn.PolynomialFields.random(1, 4, 3, seed=0, dtype=torch.float64)
     x = torch.tensor([[0.0], [0.2]], dtype=torch.float64)
-    coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8)
+    coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, method="rk4")
     assert coarse.status is cn.SteerStatus.SOLVED
     assert coarse.refined_residual > 0.1
-    fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, refine_to=1e-6, time_limit=12)
+    fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, method="rk4", refine_to=1e-6, time_limit=12)
     assert fine.status is cn.SteerStatus.COARSE
     assert "under refinement where 1.0e-06 was asked for" in fine.reason
 
@@ -108,15 +116,66 @@ def test_fields_that_are_no_polynomials_at_the_points_are_warned_of():
     assert found.rank is None
 
 
-def test_blow_up_is_counted():
-    found = cn.interpolate(F, X, Y, lam=10.0, steps=24)
-    assert found.blown_up > 0
+def test_blow_up_is_counted_and_the_best_loop_told():
+    endpoint = Endpoint(F, X, TABLEAUS["rk4"].bare, 1, 1e6)
+    starts, blown_up = loops(endpoint, Y, 24, tries=2, generator=torch.Generator().manual_seed(0), deadline=math.inf)
+    # Amplitudes double until more than half of the six are lost.
+    assert blown_up >= 4
+    assert [start.need for start in starts] == sorted(start.need for start in starts)
+    # One field never leaves its line, x' = u x, so that loops are tried until time is up.
+    line = cn.LinearFields(torch.eye(2, dtype=torch.float64)[None])
+    aside = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    found = cn.interpolate(line, aside.flip(1), aside, lam=2.0, steps=4, time_limit=4, certify=False)
+    assert not found
+    assert "singular values down to 0.0e+00" in found.reason
 
 
 def test_where_all_loops_blow_up_it_says_so():
-    found = cn.interpolate(F, 1e7 * X, Y, lam=10.0, steps=24, certify=False)
+    found = cn.interpolate(F, 1e100 * X, 1e100 * Y, lam=10.0, steps=24, certify=False, tolerance=1e87)
     assert found.status is cn.SteerStatus.NO_START
     assert "left every bounded set" in found.reason
+
+
+def test_less_energy_with_the_same_ends():
+    # From a solution far from the shortest: the one that a loop leads to.
+    endpoint = Endpoint(F, X[:2], TABLEAUS["rk4"].bare, 1, 1e6)
+    generator = torch.Generator().manual_seed(0)
+    starts, _ = loops(endpoint, Y[:2] / 10, 12, tries=1, generator=generator, deadline=math.inf)
+    target = X[:2] + Y[:2] / 10
+    from_a_loop = next(
+        found
+        for start in starts
+        if (found := approach(endpoint, start.values, target, tolerance=1e-11, most=60, deadline=math.inf)).residual
+        <= 1e-11
+    )
+    short = shorten(endpoint, from_a_loop.values, target, tolerance=1e-11, deadline=math.inf)
+    assert short.residual <= 1e-11
+    torch.testing.assert_close(endpoint.at(short.values), target, rtol=0, atol=1e-11)
+    assert float(short.values.square().sum()) < 0.5 * float(from_a_loop.values.square().sum())
+    # Lagrange's condition: to first order no shorter control has the same ends.
+    u = short.values.flatten()
+    _, jacobian = endpoint.linearized(short.values)
+    seen = jacobian.mT @ torch.linalg.lstsq(jacobian.mT, u[:, None]).solution
+    assert float((u - seen[:, 0]).norm()) < 0.2 * float(u.norm())
+
+
+def test_the_shortest_control_is_known_for_one_field_and_one_point():
+    # x' = u, from 0 to 1: u = 1, by Cauchy and Schwarz.
+    line = cn.PolynomialFields(torch.tensor([[[1.0, 0.0]]], dtype=torch.float64), degree=1)
+    x, y = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    found = cn.interpolate(line, x, y, readout="identity", steps=6, least_energy=True)
+    assert found
+    torch.testing.assert_close(found.control.values.detach(), torch.ones(6, 1, dtype=torch.float64), rtol=0, atol=1e-2)
+    assert found.energy == pytest.approx(1, abs=1e-3)
+
+
+def test_calm_finds_what_needs_least():
+    endpoint = Endpoint(F, X, TABLEAUS["rk4"].bare, 1, 1e6)
+    start = quiet(endpoint, 24, generator=torch.Generator().manual_seed(0))
+    found = calm(endpoint, start, X + Y / 100, tolerance=1e-11, most=100, deadline=math.inf)
+    first = float((endpoint.at(start) - X - Y / 100).abs().amax())
+    assert found.residual < 0.3 * first
+    assert found.steps + found.rejected <= 100
 
 
 @pytest.mark.parametrize(
@@ -134,6 +193,11 @@ def test_where_all_loops_blow_up_it_says_so():
         ({"lam": 0.0}, "lam is 0.0, expected a positive number"),
         ({"lam": 1.0, "readout": "identity"}, "the identity readout has none"),
         ({"readout": "identiy"}, "expected one of difference, identity"),
+        ({"tolerance": 0.0}, "tolerance is 0.0, expected a positive number"),
+        ({"refine_to": -1.0}, "refine_to is -1.0, expected a positive number"),
+        ({"time_limit": float("nan")}, "time_limit is nan, expected a positive number"),
+        ({"substeps": 0}, "substeps is 0, expected a whole number of at least 1"),
+        ({"x": 1e7 * X, "lam": 10.0}, "tolerance is 1e-10, less than rounding leaves of x"),
         ({"method": "rk5"}, "method is 'rk5', expected one of"),
     ],
 )
