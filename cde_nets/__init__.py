@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from cde_nets.steer import Interpolation as Interpolation
     from cde_nets.steer import SteerStatus as SteerStatus
     from cde_nets.steer import interpolate as interpolate
+    from cde_nets.steer import prove_interpolation as prove_interpolation
     from cde_nets.train import Run as Run
     from cde_nets.train import TrainConfig as TrainConfig
     from cde_nets.train import Trainer as Trainer
@@ -200,6 +201,7 @@ _ROOMS = {
         "Interpolation",
         "SteerStatus",
         "interpolate",
+        "prove_interpolation",
     ),
     "train": (
         "Run",

@@ -109,7 +109,7 @@ def interpolate(
             search.shorten()
         if search.solved and refine_to is not None:
             search.refine(refine_to, TABLEAUS[method].order)
-        return search.result(method, refine_to, rank, full)
+        return search.result(method, readout, refine_to, rank, full)
 
 
 def _steps(steps: int | None, count: int, outputs: int) -> int:

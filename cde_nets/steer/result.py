@@ -31,6 +31,7 @@ class Interpolation:
     Attributes:
         control: piecewise constant, float64.
         method: the steps taken: `cn.ControlledODE(fields.double(), control, method)` is the flow.
+        readout: "difference" or "identity", as it was asked for.
         lam: lambda of the readout y = lambda (X_1 - x); 1 with the identity readout, where y = X_1.
         residual: the largest entry of |readout - y|, with the steps taken.
         substeps: steps of the method on each of the control's intervals.
@@ -51,6 +52,7 @@ class Interpolation:
 
     control: PiecewiseConstantControl
     method: RungeKutta
+    readout: str
     lam: float
     residual: float
     substeps: int

@@ -99,7 +99,9 @@ class Search:
         ended = None if self.values is None else endpoint.at(self.values)
         return math.inf if ended is None else float((self.lam * (ended - endpoint.x) - self.shift).abs().amax())
 
-    def result(self, method: str, refine_to: float | None, rank: int | None, full: int | None) -> Interpolation:
+    def result(
+        self, method: str, readout: str, refine_to: float | None, rank: int | None, full: int | None
+    ) -> Interpolation:
         """All in numbers and words."""
         if self.values is None:
             values = self.endpoint.x.new_zeros(self.steps, self.endpoint.fields.count)
@@ -125,6 +127,7 @@ class Search:
         return Interpolation(
             control=PiecewiseConstantControl(self.steps, self.endpoint.fields.count, values=values),
             method=RungeKutta(method, steps=self.steps * self.endpoint.substeps),
+            readout=readout,
             lam=search.lam,
             residual=search.error(self.endpoint),
             substeps=self.endpoint.substeps,

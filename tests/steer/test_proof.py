@@ -1,0 +1,48 @@
+"""What is proved of controls that were found."""
+
+import pytest
+import torch
+
+import cde_nets as cn
+
+F = cn.PolynomialFields.random(2, 5, 2, seed=0, dtype=torch.float64)
+X, Y = (2 * torch.rand(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1).unbind()
+
+
+@pytest.fixture(scope="module")
+def found():
+    return cn.interpolate(F, X, Y, lam=10.0, steps=12, certify=False)
+
+
+def test_exact_controls_are_near(found):
+    pytest.importorskip("flint")
+    proof = cn.prove_interpolation(F, X, Y, found)
+    assert proof.proved
+    assert (proof.unknowns, proof.equations) == (60, 6)
+    # No nearer than the residual asks for, to first order: |J| |du| >= |r| / lambda.
+    assert 0 < proof.radius < 1e-8
+    assert proof.residual == pytest.approx(found.residual, abs=1e-13)
+
+
+def test_the_identity_is_proved_of_the_target_itself():
+    pytest.importorskip("flint")
+    target = X + 0.05 * Y
+    found = cn.interpolate(F, X, target, readout="identity", steps=12, substeps=2, method="midpoint", certify=False)
+    proof = cn.prove_interpolation(F, X, target, found)
+    assert proof.proved
+    assert proof.residual == pytest.approx(found.residual, abs=1e-13)
+
+
+def test_other_targets_are_not_proved(found):
+    pytest.importorskip("flint")
+    proof = cn.prove_interpolation(F, X, Y + 1, found, radius=1e-6)
+    assert not proof.proved
+    assert proof.residual == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.usefixtures("bad_input")
+def test_what_does_not_belong_together_is_refused(found):
+    with pytest.raises(ValueError, match="the result is of 3 points of R\\^2 and 5 fields"):
+        cn.prove_interpolation(F, X[:2], Y[:2], found)
+    with pytest.raises(ValueError, match="there are 4 fields"):
+        cn.prove_interpolation(cn.PolynomialFields.random(2, 4, 2, seed=0), X, Y, found)
