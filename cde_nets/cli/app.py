@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cde_nets.cli import check, evaluate, train
+from cde_nets.cli import check, evaluate, steer, train
 
 app = typer.Typer(
     name="cde-nets",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.add_typer(train.app, name="train")
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="check")(check.check)
+app.command(name="steer")(steer.steer)
 
 
 def _version(asked: bool) -> None:

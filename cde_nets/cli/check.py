@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cde_nets.cli.console import emit, errors, reported
+from cde_nets.cli.inputs import FAMILIES, number_of, program_of, read_points, text_of
 from cde_nets.cli.train import DataDir, load
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from theory import Program
-
-_MOST_POINTS = 100_000
-FAMILIES = ("polynomial", "ridge", "linear", "spherical", "five", "two")
 
 
 def check(
@@ -83,12 +81,12 @@ def check(
             raise ValueError(f"--out {out}: there is no folder {out.absolute().parent} to write to.")
         x: Any
         if fields.endswith(".json"):
-            found = theory.Certificate.from_json(_text(Path(fields))).verify(seed)
+            found = theory.Certificate.from_json(text_of(Path(fields))).verify(seed)
         else:
             if fields.endswith(".safetensors"):
                 program, x = _stage(Path(fields), stage, points or "10", data_dir)
             else:
-                program = _program(fields, dim or 3, count or 5, degree or 2, seed)
+                program = program_of(fields, dim or 3, count or 5, degree or 2, seed)
                 x = None if universal or latex is not None else _points(points or "10", program.dim, seed)
             if latex is not None:
                 typer.echo(_latex(program, latex))
@@ -157,10 +155,10 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
     number = len(stages) if stage is None else stage
     if number > len(stages):
         raise ValueError(f"--stage is {number}; the network has {len(stages)} stages.")
-    number_of = _number(points)
-    if number_of is None:
+    count = number_of("--points", points)
+    if count is None:
         raise ValueError(f"--points is {points!r}, expected a number of test images.")
-    images = torch.from_numpy(load(data_dir, offline=False).test.images[:number_of])
+    images = torch.from_numpy(load(data_dir, offline=False).test.images[:count])
     with torch.no_grad():
         state = network.lift(images.float() / 255)
         for before in stages[: number - 1]:
@@ -168,65 +166,13 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
     return exact_flow(stages[number - 1].flow), state.double().numpy()
 
 
-def _program(fields: str, dim: int, count: int, degree: int, seed: int) -> Program:
-    from cde_nets.options import suggest
-    from theory import five_fields, two_fields
-    from theory.text import parse_fields
-
-    if Path(fields).is_file():
-        return parse_fields(_text(Path(fields)))
-    if fields == "five":
-        return five_fields(dim)
-    if fields == "two":
-        return two_fields(dim)
-    if fields not in FAMILIES:
-        raise ValueError(f"{fields!r} is neither a file nor a family{suggest(fields, FAMILIES)}")
-    from cde_nets.fields import LinearFields, PolynomialFields, RidgeFields, SphericalFields
-
-    if fields == "linear":
-        return LinearFields.random(dim, count, seed=seed).exact()
-    if fields == "ridge":
-        return RidgeFields.random(dim, count, degree, seed=seed).exact()
-    drawn = PolynomialFields.random(dim, count, degree, seed=seed)
-    return (SphericalFields(drawn) if fields == "spherical" else drawn).exact()
-
-
-def _number(points: str) -> int | None:
-    """How many points, where that is what was given."""
-    if not (points.isascii() and points.isdigit()):
-        return None
-    if not 1 <= int(points) <= _MOST_POINTS:
-        raise ValueError(f"--points is {points}, expected 1 to {_MOST_POINTS:,}.")
-    return int(points)
-
-
-def _text(path: Path) -> str:
-    """Text, with or without the mark that some editors put before it."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is no text file in UTF-8.") from None
-
-
 def _points(points: str, dim: int, seed: int) -> Any:
     import numpy as np
 
-    number = _number(points)
+    number = number_of("--points", points)
     if number is not None:
         return np.random.default_rng([seed, 1]).standard_normal((number, dim))
-    path = Path(points)
-    if not path.is_file():
-        raise ValueError(f"--points is {points!r}, expected a number or a text file with a point a line.")
-    from theory.text import parse_number
-
-    rows = [line.split("#")[0].replace(",", " ").split() for line in _text(path).splitlines()]
-    try:
-        read = [[parse_number(number) for number in row] for row in rows if row]
-    except ValueError as error:
-        raise ValueError(f"{points}: expected a point a line: {error}.") from None
-    if any(len(row) != dim for row in read):
-        raise ValueError(f"{points}: expected {dim} numbers a line; got {sorted({len(row) for row in read})}.")
-    return read
+    return read_points("--points", points, dim)
 
 
 def _latex(program: Program, depth: int) -> str:

@@ -1,0 +1,89 @@
+"""`cde-nets steer`, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import cde_nets as cn
+
+HEISENBERG = "symbols: x y z\nV1 = 1, 0, -y/2\nV2 = 0, 1, x/2\n"
+
+
+def test_random_points_arrive_and_all_is_written(command, tmp_path):
+    ran = command("steer", "polynomial", "--points", "2", "--lam", "10", "--least-energy", "--out", "run")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("solved: residual ")
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"result.json", "controls.png", "targets.png"}
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    values = torch.tensor(result["controls"], dtype=torch.float64)
+    control = cn.PiecewiseConstantControl(*values.shape, values=values)
+    fields = cn.PolynomialFields.random(2, 5, 2, seed=0, dtype=torch.float64)
+    flow = cn.ControlledODE(fields, control, cn.RungeKutta(result["method"], steps=len(values) * result["substeps"]))
+    x, y = (torch.tensor(result[name], dtype=torch.float64) for name in ("points", "targets"))
+    torch.testing.assert_close(result["lam"] * (flow(x) - x).detach(), y, rtol=0, atol=1e-9)
+
+
+def test_fields_points_and_targets_from_files(command, tmp_path):
+    (tmp_path / "fields.txt").write_text(HEISENBERG)
+    (tmp_path / "here.txt").write_text("0 0 0\n")
+    (tmp_path / "there.txt").write_text("0, 0, 1/4\n")
+    ran = command(
+        "steer", "fields.txt", "--points", "here.txt", "--targets", "there.txt", "--identity", "--steps", "8",
+        "--refine-to", "1e-8", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert (ran.json["rank"], ran.json["full_rank"], ran.json["method"]) == (3, 3, "tsit5")
+    # On the Heisenberg group height is the area that the path in the plane goes around.
+    u = np.array(ran.json["controls"])
+    corners = np.concatenate([np.zeros((1, 2)), np.cumsum(u / len(u), 0)])
+    area = 0.5 * sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(corners, np.roll(corners, -1, 0), strict=True))
+    assert area == pytest.approx(0.25, abs=1e-8)
+
+
+def test_a_proof(command):
+    pytest.importorskip("flint")
+    ran = command("steer", "polynomial", "--points", "2", "--lam", "20", "--steps", "8", "--prove", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["proof"]["proved"]
+    assert ran.json["proof"]["says"].startswith("Proved: exact controls lie within ")
+
+
+def test_an_animation(command, tmp_path):
+    ran = command("steer", "polynomial", "--points", "1", "--lam", "10", "--animate", "gif", "--out", "run")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "run" / "flow.gif").read_bytes()[:4] == b"GIF8"
+
+
+def test_what_is_not_found_is_told_written_and_exits_with_one(command, tmp_path):
+    ran = command("steer", "linear", "--points", "6", "--lam", "1", "--time-limit", "2", "--out", "run")
+    assert ran.code == 1
+    assert "not solved: try a larger lam" in ran.out
+    assert "warning: The fields may not reach the targets. Not proved: rank 4 of 12" in ran.err
+    assert not json.loads((tmp_path / "run" / "result.json").read_text())["solved"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cubic"], "'cubic' is neither a file nor a family"),
+        (["fields.txt", "--dim", "2"], "--dim would do nothing"),
+        (["five", "--count", "3"], "--count would do nothing"),
+        (["five", "--points", "here.txt"], "--targets is missing"),
+        (["five", "--targets", "here.txt"], "--targets would do nothing"),
+        (["five", "--points", "here.txt", "--targets", "two.txt"], "has 1 points and two.txt 2 targets"),
+        (["five", "--points", "there.txt", "--targets", "here.txt"], "expected a number or a text file"),
+        (["polynomial", "--lam", "-1"], "lam is -1.0, expected a positive number"),
+        (["polynomial", "--lam", "1", "--identity"], "the identity readout has none"),
+        (["polynomial", "--points", "8", "--steps", "1"], "1 x 5 numbers for 16"),
+        (["polynomial", "--dim", "1", "--animate", "gif"], "the fields have one"),
+    ],
+)
+def test_bad_input_exits_with_two(command, tmp_path, arguments, message):
+    (tmp_path / "fields.txt").write_text(HEISENBERG)
+    (tmp_path / "here.txt").write_text("0 1\n")
+    (tmp_path / "two.txt").write_text("0 1\n1 0\n")
+    ran = command("steer", *arguments)
+    assert ran.code == 2
+    assert message in " ".join(ran.err.split())
