@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -31,6 +31,18 @@ theory: .venv/ready  ## Growth vectors, float ranks beside exact ones, how few f
 
 certificates: .venv/ready  ## Time proofs about the newest trained network: docs' figure. OPTIONS="--network PATH" names one.
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.certificates --publish docs $(OPTIONS)
+
+steering: .venv/ready  ## Twenty points to twenty targets, the classical examples, the group commutator: docs' figures.
+	$(BIN)/python -m experiments.twenty_points --publish docs
+	$(BIN)/python -m experiments.one_point --publish docs
+	$(BIN)/python -m experiments.group_commutator --publish docs
+
+interpolation: .venv/ready  ## How often, how far, with how many numbers: docs' figure. An hour; goes on where it stood.
+	$(BIN)/python -m experiments.interpolation --publish docs
+
+topology: .venv/ready  ## What flows on the line and in the plane cannot do: docs' figures.
+	$(BIN)/python -m experiments.on_the_line --publish docs
+	$(BIN)/python -m experiments.planar --publish docs
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy.
 	$(BIN)/python -m benchmarks.flow
