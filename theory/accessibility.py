@@ -27,9 +27,9 @@ import numpy.typing as npt
 
 from theory.bounds import Bound, at_points
 from theory.certificate import PROVERS, Certificate
-from theory.closure import degrees
 from theory.data import from_data, to_data
 from theory.exact import ExactArray, exact_array
+from theory.kalman import Kalman, is_affine, kalman_rank
 from theory.lifting import as_dicts
 from theory.points import (
     PointsProver,
@@ -40,39 +40,18 @@ from theory.points import (
     fresh_seed,
     ranks_modulo_primes,
 )
-from theory.primes import modulo_some_prime
 from theory.program import Program
 from theory.programs.monomial import MonomialProgram
 from theory.programs.union import UnionProgram
 from theory.reading import read_fields
-from theory.rings import Rationals
-from theory.rowspace import RowSpace, centred, product
 
 if TYPE_CHECKING:
     import sympy
 
 _CLAIM = "strong accessibility"
 _KIND = "controlled, with a drift"
-# Numbers that are computed as fractions; and the size of matrices whose deficient rank is found over the rationals.
-_MOST, _MOST_ROWS = 20_000, 32
-
-
-@dataclass(frozen=True)
-class Kalman:
-    """The rank of [B, AB, A**2 B, ..], exact, for the linear part A x + B u of a system at some points.
-
-    R. E. Kalman, Y. C. Ho and K. S. Narendra, "Controllability of linear dynamical systems", Contributions to
-    Differential Equations 1, 1963.
-
-    Attributes:
-        rank: Kalman's.
-        full_rank: the rows of A and B: m for an affine system; m N for points at which the drift vanishes.
-        affine: whether the system is affine, f_0 = A x + c and f_i = b_i, and so all there is to know.
-    """
-
-    rank: int
-    full_rank: int
-    affine: bool
+# Numbers that are computed as fractions.
+_MOST = 20_000
 
 
 @dataclass(frozen=True)
@@ -158,7 +137,7 @@ def check_accessibility(
     seed = fresh_seed(seed)
     weak = PointsProver(system, x, None, primes, time_limit, progress).prove(seed)
     strong = StrongProver(free, controlled, x, primes, time_limit, progress).prove(seed)
-    kalman = _kalman(free, controlled, x, seed)
+    kalman = kalman_rank(free, controlled, x, seed)
     controllable, reason = _controllable(free, controlled, x, weak, strong, kalman)
     return Accessibility(weak, strong, kalman, controllable, reason)
 
@@ -258,9 +237,9 @@ class StrongProver:
     def _impossible(self, program: Program, target: int, seed: int) -> str:
         """Why the rank cannot be full, where that is plain."""
         bounds = [at_points(program, self.points)]
-        if _is_affine(self.drift, self.fields):
+        if is_affine(self.drift, self.fields):
             # Brackets with a controlled field are then the constants A**k b_i and zero.
-            kalman, m = _kalman(self.drift, self.fields, self.points, seed), program.dim
+            kalman, m = kalman_rank(self.drift, self.fields, self.points, seed), program.dim
             known = Bound(m, "brackets of an affine drift with constant fields are constant, m dimensions")
             bounds.append(known if kalman is None else Bound(kalman.rank, "Kalman's, as the system is affine"))
         bound = min(bounds, key=lambda bound: bound.rank)
@@ -277,86 +256,13 @@ class StrongProver:
 PROVERS[_CLAIM] = StrongProver
 
 
-def _kalman(drift: Program, fields: Program, points: ExactArray, seed: int) -> Kalman | None:
-    """The rank of [B, AB, A**2 B, ..] for an affine system, or at points where the drift vanishes.
-
-    At points the linear part is that of all of them, A = diag(Df_0(x_1), .., Df_0(x_N)) and B the stacked fields. An
-    affine system's is the same at each, and is taken at one.
-
-    Args:
-        drift: f_0.
-        fields: f_1..f_d.
-        points: exact, (N, m).
-        seed: of the prime that is tried before the rationals.
-
-    Returns:
-        The rank; None where there is no such linear part, where it has more than some 20,000 numbers, and where the
-        rank is deficient modulo a prime and there are more than 32 rows to find it over the rationals.
-    """
-    affine = _is_affine(drift, fields)
-    x = points[:1] if affine else points
-    count, m = x.shape
-    if count * m * max(count * m, fields.count) > _MOST or not (affine or _vanishes(drift, x)):
-        return None
-    jacobians, n = drift.jacobian(Rationals.of(x)).fractions()[:, 0], count * m
-    A = np.full((n, n), 0, dtype=object)
-    for k in range(count):
-        A[k * m : (k + 1) * m, k * m : (k + 1) * m] = jacobians[k]
-    B = fields.evaluate(x).transpose(0, 2, 1).reshape(n, -1)
-    rank = modulo_some_prime(np.random.default_rng(seed), lambda p: _rank_modulo(A, B, p))
-    target = (m - 1) * count if fields.manifold == "sphere" else n
-    if rank < target:
-        if n > _MOST_ROWS:
-            return None
-        rank = _rank_exact(A, B)
-    return Kalman(rank, target, affine)
-
-
-def _rank_modulo(A: npt.NDArray[np.object_], B: npt.NDArray[np.object_], p: int) -> int:
-    """Modulo p: at most the rank."""
-    turn, rows = (centred(exact_array(part, "linear part").residues(p), p).T for part in (A, B))
-    space = RowSpace(len(A), p)
-    while len(kept := space.keep(rows)):
-        rows = product(rows[kept], turn, p)
-    return space.rank
-
-
-def _rank_exact(A: npt.NDArray[np.object_], B: npt.NDArray[np.object_]) -> int:
-    from sympy import QQ
-    from sympy.polys.matrices import DomainMatrix
-
-    turn, new = (
-        DomainMatrix([[QQ(v.numerator, v.denominator) for v in row] for row in part.tolist()], part.shape, QQ)
-        for part in (A, B)
-    )
-    found, rank, before = new, new.rank(), -1
-    while before < rank:
-        new = turn * new
-        found, before = found.hstack(new), rank
-        rank = found.rank()
-    return int(rank)
-
-
-def _is_affine(drift: Program, fields: Program) -> bool:
-    """Whether f_0 = A x + c and all f_i are constant, as far as that can be read off coefficients."""
-    if not (isinstance(drift, MonomialProgram) and isinstance(fields, MonomialProgram)):
-        return False
-    return max(degrees(drift)) <= 1 and max(degrees(fields)) == 0
-
-
-def _vanishes(drift: Program, points: ExactArray) -> bool:
-    # Modulo a prime first: what is not zero there is not zero, and fractions may be slow.
-    residues = modulo_some_prime(np.random.default_rng(0), lambda p: drift.evaluate(points, p))
-    return not residues.any() and not drift.evaluate(points).any()
-
-
 def _controllable(
     drift: Program, fields: Program, points: ExactArray, weak: Certificate, strong: Certificate, kalman: Kalman | None
 ) -> tuple[bool | None, str]:
     """`Accessibility.controllable` and its reason."""
     if weak.impossible and not weak.scope.endswith("of the ball"):
         return False, f"{weak.impossible}, and the orbit has the dimension of that rank (Nagano)"
-    if _is_affine(drift, fields):
+    if is_affine(drift, fields):
         if len(points) > 1:
             return False, "the system is affine, and the difference of two points moves by itself, by exp(t A)"
         if kalman is None:

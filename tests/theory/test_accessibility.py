@@ -25,9 +25,9 @@ from theory import (
     lie_bracket,
     monomial_exponents,
 )
-from theory.accessibility import _rank_exact, _rank_modulo
 from theory.checker import check
 from theory.curve import Curve
+from theory.kalman import _rank_exact, _rank_modulo
 from theory.primes import random_prime
 from theory.rowspace import centred
 
