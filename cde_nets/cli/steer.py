@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,9 +164,10 @@ def _result(found: Interpolation, x: Any, y: Any, fields: str, seed: int) -> dic
         "readout": found.readout,
         "lam": found.lam,
         "residual": found.residual,
-        "refined_residual": found.refined_residual,
+        # JSON has no infinity: None where finer steps blow up.
+        "refined_residual": found.refined_residual if math.isfinite(found.refined_residual) else None,
         "energy": found.energy,
-        "condition": found.condition,
+        "condition": found.condition if math.isfinite(found.condition) else None,
         "rank": found.rank,
         "full_rank": found.full_rank,
         "method": found.method.name,
