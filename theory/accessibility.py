@@ -16,7 +16,6 @@ on Control 12, 1974; H. Nijmeijer and A. J. van der Schaft, "Nonlinear Dynamical
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,10 +33,13 @@ from theory.lifting import as_dicts
 from theory.points import (
     PointsProver,
     Progress,
+    below,
+    certificate_at,
     check_distinct,
     check_effort,
     deadline_after,
     fresh_seed,
+    full_rank_at,
     ranks_modulo_primes,
 )
 from theory.program import Program
@@ -205,30 +207,18 @@ class StrongProver:
         program, x = UnionProgram([self.fields, self.drift]), self.points
         seed = fresh_seed(seed)
         rng, deadline = np.random.default_rng(seed), deadline_after(self.time_limit)
-        count, m = x.shape
-        sphere = program.manifold == "sphere"
-        target = (m - 1) * count if sphere else m * count
+        target = full_rank_at(program, x)
         runs = ranks_modulo_primes(program, x, target, self.primes, rng, deadline, self.progress, drift=True)
-        best = max(runs, key=lambda run: run.rank)
-        late = time.monotonic() >= deadline and best.rank < target
-        return Certificate(
-            claim=_CLAIM,
-            proved=best.rank == target,
-            scope=("sphere" if sphere else "points") + ("" if program.everywhere else " of the ball"),
-            rank=best.rank,
-            full_rank=target,
-            depth=best.depth,
-            dim=m,
-            count=program.count,
-            points=count,
-            degree=None,
-            runs=tuple(runs),
-            seed=seed,
+        deficient = all(run.rank < target for run in runs)
+        late = time.monotonic() >= deadline and deficient
+        return certificate_at(
+            _CLAIM,
+            program,
+            x,
+            runs,
+            seed,
             subject=f"drift {self.drift}; controlled {self.fields}",
-            dtype=program.dtype,
-            digest=program.digest(),
-            points_digest=hashlib.sha256(x.canonical_bytes()).hexdigest(),
-            impossible=self._impossible(program, target, seed) if best.rank < target else "",
+            impossible=self._impossible(program, target, seed) if deficient else "",
             note=f"stopped after {self.time_limit:g} s" if late else "",
             prover=replace(self, time_limit=None, progress=None),
             data=self._data(),
@@ -242,8 +232,7 @@ class StrongProver:
             kalman, m = kalman_rank(self.drift, self.fields, self.points, seed), program.dim
             known = Bound(m, "brackets of an affine drift with constant fields are constant, m dimensions")
             bounds.append(known if kalman is None else Bound(kalman.rank, "Kalman's, as the system is affine"))
-        bound = min(bounds, key=lambda bound: bound.rank)
-        return "" if bound.rank >= target else f"the rank is at most {bound.rank}: {bound.reason}"
+        return below(min(bounds, key=lambda bound: bound.rank), target)
 
     def _data(self) -> dict[str, Any] | None:
         # Of a kind of its own: one who knows no drift must not take it for a field with a control.

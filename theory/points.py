@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from theory.bounds import at_points
+from theory.bounds import Bound, at_points
 from theory.certificate import PROVERS, Certificate, Run
 from theory.curve import Curve
 from theory.data import from_data, to_data
@@ -110,7 +110,7 @@ class PointsProver:
         if points is None:
             raise ValueError("the certificate is about points and has none")
         check_distinct(program, points)
-        full, words = (program.dim - (program.manifold == "sphere")) * len(points), certificate.words
+        full, words = full_rank_at(program, points), certificate.words
         if words and (
             len(words) != full
             or any(not 1 <= len(word) <= MOST_DEPTH for word in words)
@@ -124,33 +124,21 @@ class PointsProver:
         program, x = self.program, self.points
         seed = fresh_seed(seed)
         rng, deadline = np.random.default_rng(seed), deadline_after(self.time_limit)
-        count, m = x.shape
-        sphere = program.manifold == "sphere"
-        target = (m - 1) * count if sphere else m * count
+        target = full_rank_at(program, x)
         runs = ranks_modulo_primes(program, x, target, self.primes, rng, deadline, self.progress)
         best = max(runs, key=lambda run: run.rank)
         late = time.monotonic() >= deadline and best.rank < target
         words = self._words(rng, best, target, deadline) if self.words and best.rank == target else ()
         missing = "" if words or not self.words else self._missing(target, deadline)
-        return Certificate(
-            claim="points",
-            proved=best.rank == target,
-            scope=("sphere" if sphere else "points") + ("" if program.everywhere else " of the ball"),
-            rank=best.rank,
-            full_rank=target,
-            depth=best.depth,
-            dim=m,
-            count=program.count,
-            points=count,
-            degree=None,
-            runs=tuple(runs),
-            seed=seed,
+        return certificate_at(
+            "points",
+            program,
+            x,
+            runs,
+            seed,
             subject=str(program),
-            dtype=program.dtype,
-            digest=program.digest(),
-            points_digest=hashlib.sha256(x.canonical_bytes()).hexdigest(),
             words=words,
-            impossible=_impossible(program, x, target) if best.rank < target else "",
+            impossible=below(at_points(program, x), target) if best.rank < target else "",
             note=f"stopped after {self.time_limit:g} s" if late else missing,
             prover=replace(self, words=words or self.words, time_limit=None, progress=None),
             data=to_data(program, x),
@@ -178,8 +166,39 @@ class PointsProver:
 PROVERS["points"] = PointsProver
 
 
-def _impossible(program: Program, points: ExactArray, target: int) -> str:
-    bound = at_points(program, points)
+def full_rank_at(program: Program, points: ExactArray) -> int:
+    """The rank that is all of the space: m N, or (m - 1) N on spheres."""
+    count, m = points.shape
+    return (m - (program.manifold == "sphere")) * count
+
+
+def certificate_at(
+    claim: str, program: Program, points: ExactArray, runs: list[Run], seed: int, **said: Any
+) -> Certificate:
+    """A certificate about a rank at points, from the best of the runs; the rest is said by the prover."""
+    best, target = max(runs, key=lambda run: run.rank), full_rank_at(program, points)
+    return Certificate(
+        claim=claim,
+        proved=best.rank == target,
+        scope=("sphere" if program.manifold == "sphere" else "points") + ("" if program.everywhere else " of the ball"),
+        rank=best.rank,
+        full_rank=target,
+        depth=best.depth,
+        dim=program.dim,
+        count=program.count,
+        points=len(points),
+        degree=None,
+        runs=tuple(runs),
+        seed=seed,
+        dtype=program.dtype,
+        digest=program.digest(),
+        points_digest=hashlib.sha256(points.canonical_bytes()).hexdigest(),
+        **said,
+    )
+
+
+def below(bound: Bound, target: int) -> str:
+    """Why a rank cannot be full, if the bound says so."""
     return "" if bound.rank >= target else f"the rank is at most {bound.rank}: {bound.reason}"
 
 

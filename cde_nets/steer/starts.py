@@ -26,13 +26,11 @@ class Start:
         values: of the control, shape (M, d).
         need: |J^+ y|, how long a change of the control moves the ends along the targets by one, to first order.
         smallest: the smallest singular value of the Jacobian.
-        largest: its largest.
     """
 
     values: Float[Tensor, "steps count"]
     need: float
     smallest: float
-    largest: float
 
 
 def quiet(endpoint: Endpoint, steps: int, *, generator: torch.Generator) -> Float[Tensor, "steps count"]:
@@ -116,5 +114,4 @@ def _start(endpoint: Endpoint, values: Tensor, direction: Tensor) -> Start | Non
     floor = torch.finfo(gram.dtype).eps * float(spectrum[-1]) * len(gram)
     along = vectors.mT @ direction.flatten()
     need = float((along.square() / spectrum.clamp_min(floor)).sum().sqrt()) if floor else float("inf")
-    singular = spectrum.clamp_min(0).sqrt()
-    return Start(values, need, float(singular[0]), float(singular[-1]))
+    return Start(values, need, float(spectrum[0].clamp_min(0).sqrt()))
