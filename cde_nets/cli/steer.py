@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +51,7 @@ def steer(
     seed: Annotated[int, typer.Option(min=0, help="Of the family, the points and the search.")] = 0,
     time_limit: Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")] = 60.0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the result and the pictures.", show_default="runs/steer-SEED")
+        Path | None, typer.Option(help="Folder of the result and the pictures.", show_default="runs/steer-SEED-TIME")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result, controls included, and nothing else.")] = (
         False
@@ -78,7 +79,7 @@ def steer(
         x, y = _task(points, targets, family.dim, seed)
         if animate is not None and family.dim < 2:
             raise ValueError("--animate draws two or three dimensions; the fields have one.")
-        folder = out or Path("runs") / f"steer-{seed}"
+        folder = out or Path("runs") / f"steer-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(1)  # products are small, and threads that wait for each other slow them down
         import warnings
