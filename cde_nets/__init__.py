@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from cde_nets.certify import check_stages as check_stages
     from cde_nets.certify import control_rank as control_rank
     from cde_nets.certify import exact_flow as exact_flow
+    from cde_nets.conditions import Estimate as Estimate
+    from cde_nets.conditions import banach_steps as banach_steps
+    from cde_nets.conditions import contraction_rate as contraction_rate
+    from cde_nets.conditions import eigenvalue_hinge as eigenvalue_hinge
+    from cde_nets.conditions import gershgorin_bound as gershgorin_bound
+    from cde_nets.conditions import gershgorin_hinge as gershgorin_hinge
+    from cde_nets.conditions import smallest_eigenvalue as smallest_eigenvalue
+    from cde_nets.conditions import spectral_norm as spectral_norm
+    from cde_nets.conditions import spectral_radius as spectral_radius
+    from cde_nets.conditions import squared_frobenius as squared_frobenius
     from cde_nets.controls import CallableControl as CallableControl
     from cde_nets.controls import Control as Control
     from cde_nets.controls import DataControl as DataControl
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     from cde_nets.gradient import RandomlyTruncated as RandomlyTruncated
     from cde_nets.gradient import Truncated as Truncated
     from cde_nets.gradient import Unrolled as Unrolled
+    from cde_nets.gradient import sensitivity as sensitivity
     from cde_nets.gradient import solve as solve
     from cde_nets.nn import AnchorReadout as AnchorReadout
     from cde_nets.nn import AveragePool as AveragePool
@@ -53,12 +64,16 @@ if TYPE_CHECKING:
     from cde_nets.nn import ControlledODE as ControlledODE
     from cde_nets.nn import ConvLift as ConvLift
     from cde_nets.nn import DifferenceReadout as DifferenceReadout
+    from cde_nets.nn import EquilibriumLayer as EquilibriumLayer
+    from cde_nets.nn import GraphGRUCell as GraphGRUCell
     from cde_nets.nn import ImageNetworkConfig as ImageNetworkConfig
+    from cde_nets.nn import ImplicitRNN as ImplicitRNN
     from cde_nets.nn import LinearReadout as LinearReadout
     from cde_nets.nn import Network as Network
     from cde_nets.nn import Normalize as Normalize
     from cde_nets.nn import Readout as Readout
     from cde_nets.nn import Stage as Stage
+    from cde_nets.nn import TanhCell as TanhCell
     from cde_nets.nn import image_network as image_network
     from cde_nets.solver import CG as CG
     from cde_nets.solver import GMRES as GMRES
@@ -106,6 +121,18 @@ _ROOMS = {
         "control_rank",
         "exact_flow",
     ),
+    "conditions": (
+        "Estimate",
+        "banach_steps",
+        "contraction_rate",
+        "eigenvalue_hinge",
+        "gershgorin_bound",
+        "gershgorin_hinge",
+        "smallest_eigenvalue",
+        "spectral_norm",
+        "spectral_radius",
+        "squared_frobenius",
+    ),
     "controls": (
         "CallableControl",
         "Control",
@@ -150,6 +177,7 @@ _ROOMS = {
         "RandomlyTruncated",
         "Truncated",
         "Unrolled",
+        "sensitivity",
         "solve",
     ),
     "nn": (
@@ -159,12 +187,16 @@ _ROOMS = {
         "ControlledODE",
         "ConvLift",
         "DifferenceReadout",
+        "EquilibriumLayer",
+        "GraphGRUCell",
         "ImageNetworkConfig",
+        "ImplicitRNN",
         "LinearReadout",
         "Network",
         "Normalize",
         "Readout",
         "Stage",
+        "TanhCell",
         "image_network",
     ),
     "solver": (

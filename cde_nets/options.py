@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ParamSpec, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass_transform(frozen_default=True)
@@ -29,10 +32,31 @@ def options(cls: type[T]) -> type[T]:
     return made
 
 
+def suggesting(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which names the nearest keyword where an unknown one is given (TypeError)."""
+    names = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self" and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    owner = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        unknown = next((name for name in kwargs if name not in names), None)
+        if unknown is not None:
+            raise TypeError(f"{owner} has no option {unknown!r}{suggest(unknown, names)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
 def suggest(given: object, known: Iterable[str]) -> str:
     """How a message about an unknown name ends: '; did you mean x? Known are ..'."""
     names = list(known)
-    near = difflib.get_close_matches(str(given), names, n=1)
+    word = str(given)
+    # An abbreviation is far from its word by difflib's measure.
+    near = difflib.get_close_matches(word, names, n=1) or [n for n in names if len(word) > 2 and n.startswith(word)]
     meant = f"; did you mean {near[0]!r}?" if near else "."
     return f"{meant} Known are {', '.join(names)}." if names else f"{meant} It takes none."
 

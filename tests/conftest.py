@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
-ROOMS = ("controls", "fields", "gradient", "nn", "plot", "solver", "train")
+ROOMS = ("conditions", "controls", "fields", "gradient", "nn", "plot", "solver", "train")
 
 jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.beartype")
 

@@ -6,6 +6,7 @@ from cde_nets.gradient.base import Gradient
 from cde_nets.gradient.checkpointed import Checkpointed
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.implicit import Implicit
+from cde_nets.gradient.sensitivity import sensitivity
 from cde_nets.gradient.solve import solve
 from cde_nets.gradient.unrolled import RandomlyTruncated, Truncated, Unrolled
 
@@ -20,5 +21,6 @@ __all__ = [
     "RandomlyTruncated",
     "Truncated",
     "Unrolled",
+    "sensitivity",
     "solve",
 ]

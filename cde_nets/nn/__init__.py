@@ -1,7 +1,10 @@
-"""Modules to build networks from: lift, stages of flow and fixed map, readout."""
+"""Modules to build networks from: lift, stages of flow and fixed map, readout; equilibrium layers."""
 
+from cde_nets.nn.equilibrium import EquilibriumLayer
 from cde_nets.nn.flow import ControlledODE
+from cde_nets.nn.graph_gru import GraphGRUCell
 from cde_nets.nn.image import ImageNetworkConfig, image_network
+from cde_nets.nn.implicit_rnn import ImplicitRNN, TanhCell
 from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize
 from cde_nets.nn.network import Network, Stage
@@ -14,11 +17,15 @@ __all__ = [
     "ControlledODE",
     "ConvLift",
     "DifferenceReadout",
+    "EquilibriumLayer",
+    "GraphGRUCell",
     "ImageNetworkConfig",
+    "ImplicitRNN",
     "LinearReadout",
     "Network",
     "Normalize",
     "Readout",
     "Stage",
+    "TanhCell",
     "image_network",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cde_nets.options import options
+from cde_nets.options import options, positive
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.rest.iteration import Evaluated, Iteration, arrive, check_damping
@@ -19,18 +19,28 @@ class Picard(Method, Iteration):
 
     Args:
         damping: in (0, 1]; 1 is z <- f(z).
+        steps: take so many and no others, as recurrent networks are trained: a row that has not met the tolerance by
+            then is DONE, not MAX_STEPS, and gives its gradient where it stands. Nothing is read from the device. None
+            stops by the tolerance.
 
     Raises:
-        ValueError: damping outside (0, 1].
+        ValueError: damping outside (0, 1], steps below 1.
     """
 
     solves: ClassVar[str] = "rest"
 
     damping: float = 1.0
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the damping."""
+        """Check both."""
         check_damping(self.damping)
+        if self.steps is not None:
+            positive("steps", self.steps)
+
+    def planned(self, problem: FixedPointProblem) -> int | None:
+        """The number of steps, where it is given."""
+        return self.steps
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """One more evaluation of f."""

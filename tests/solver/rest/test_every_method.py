@@ -130,7 +130,8 @@ def test_rows_are_what_they_are_alone(find, maps, method):
         alone = find(*mixed([row], maps), method, max_steps=400)
         assert alone.words == together.words[row : row + 1]
         assert torch.equal(alone.state.accepted, together.state.accepted[row : row + 1])
-        torch.testing.assert_close(alone.value[0], together.value[row], rtol=0, atol=1e-12, equal_nan=True)
+        # Products of matrices round otherwise for other numbers of rows, and on other machines.
+        torch.testing.assert_close(alone.value[0], together.value[row], rtol=0, atol=1e-11, equal_nan=True)
     assert together.words[:2] + together.words[3:4] + together.words[5:] == ["CONVERGED"] * 4
     assert together.words[2] == "DIVERGED"
     assert together.words[4] in ("DIVERGED", "STEP_TOO_SMALL", "BREAKDOWN", "MAX_STEPS")

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from cde_nets.solver import Limits, Tolerance, run
+from cde_nets.gradient import Implicit, solve
+from cde_nets.solver import Limits, Neumann, Tolerance, run
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.rest import Picard
 
@@ -93,3 +94,30 @@ def test_images_that_overflow_have_not_converged(find, maps):
     """Beyond the root of the largest number |f(z)| is infinite, and any residual small beside it."""
     f, _ = maps.rotation(3.0)
     assert find(f, torch.ones(3, 6, dtype=F64), Picard()).words == ["DIVERGED"] * 3
+
+
+@pytest.mark.parametrize("steps", [1, 7, 60])
+def test_as_many_steps_as_planned(steps, reads):
+    """All are taken, also past the tolerance; rows that do not meet it are done, and nothing is read on the way."""
+    rates = torch.tensor([[0.5], [0.99], [1.2]], dtype=torch.float64)
+    problem = FixedPointProblem(lambda z: rates * z + 1, torch.zeros(3, 1, dtype=torch.float64))
+    with reads:
+        solution = solve(problem, Picard(steps=steps), tolerance=Tolerance(1e-6, 1e-8), throw=False)
+    assert reads.count == 0
+    torch.testing.assert_close(solution.value, (rates**steps - 1) / (rates - 1), rtol=1e-12, atol=0)
+    assert solution.statistics.accepted.tolist() == [steps] * 3
+    assert solution.words() == ["converged" if steps == 60 else "done", "done", "done"]
+    assert solution.statistics.evaluations == steps + 1
+    for refused in (0, -1, True):
+        with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
+            Picard(steps=refused)
+
+
+def test_planned_steps_give_their_gradient_where_they_end():
+    """As recurrent back-propagation is used: Neumann's series at the state after a given number of steps."""
+    rate = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
+    problem = FixedPointProblem(lambda z, a: a * z + 1, torch.zeros(2, 1, dtype=torch.float64), args=(rate,))
+    value = solve(problem, Picard(steps=5), gradient=Implicit(Neumann(3)), tolerance=Tolerance(1e-12, 1e-12)).value
+    (grad,) = torch.autograd.grad(value.sum(), rate)
+    # Both rows: z_5 sum_{k<=3} a^k.
+    assert float(grad) == pytest.approx(2 * (1 - 0.9**5) / 0.1 * sum(0.9**k for k in range(4)), rel=1e-12)
