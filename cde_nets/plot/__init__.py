@@ -1,6 +1,7 @@
 """Pictures. Functions take and return Axes or Figures of matplotlib and need no display."""
 
 from cde_nets.plot.animation import animate
+from cde_nets.plot.cobweb import cobweb
 from cde_nets.plot.controls import control_curves, control_map, control_sizes, controls
 from cde_nets.plot.images import image_flow
 from cde_nets.plot.run import run_pictures
@@ -11,6 +12,7 @@ from cde_nets.plot.trajectories import targets, trajectories
 
 __all__ = [
     "animate",
+    "cobweb",
     "confusion",
     "control_curves",
     "control_map",

@@ -1,0 +1,144 @@
+"""Equilibrium layers beside torchdeq: the same map, start, dtype, threads and relative residual.
+
+    python -m benchmarks.equilibrium
+
+The map is z = tanh(W z + x), |W|_2 as in the table. Both solve until |f(z) - z| <= tolerance |f(z)| in every row, each
+with its own defaults; the gradient is implicit on both sides, solved to the same tolerance (torchdeq with ift=True, as
+its default is one step and inexact). Residuals are measured afterwards, by one more evaluation: a row that is above the
+tolerance is marked. Prints milliseconds and ratios (peer / ours, above 1 where ours is faster).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torchdeq
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+import cde_nets as cn
+
+app = typer.Typer(add_completion=False)
+
+# batch, dim, |W|_2, relative residual, dtype
+SIZES = (
+    (64, 32, 0.9, 1e-4, torch.float32),
+    (64, 128, 0.9, 1e-4, torch.float32),
+    (512, 128, 0.9, 1e-4, torch.float32),
+    (64, 512, 0.99, 1e-4, torch.float32),
+    (8, 2048, 0.9, 1e-4, torch.float32),
+    (64, 128, 0.9, 1e-8, torch.float64),
+)
+METHODS: dict[str, tuple[cn.Method, str]] = {"Anderson": (cn.Anderson(), "anderson"), "Broyden": (cn.Broyden(), "broyden")}
+# Steps both may take, far more than either needs.
+MOST = 300
+
+
+class Cell(nn.Module):
+    """f(x, z) = tanh(W z + x)."""
+
+    def __init__(self, dim: int, norm: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        w = torch.randn(dim, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.weight = nn.Parameter((norm * w / torch.linalg.matrix_norm(w, 2)).to(dtype))
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Shape (rows, dim)."""
+        return torch.tanh(torch.nn.functional.linear(z, self.weight) + x)
+
+
+@dataclass
+class Row:
+    """One line of the table: medians in seconds and the largest relative residual of a row, ours and the peer's."""
+
+    times: tuple[float, float]
+    residuals: tuple[float, float]
+    evaluations: tuple[int, int]
+
+
+def measure(size: tuple[int, int, float, float, torch.dtype], method: str, repeats: int, *, gradient: bool) -> Row:
+    """Time one size with one method, ours and the peer's by turns."""
+    batch, dim, norm, tolerance, dtype = size
+    cell = Cell(dim, norm, dtype)
+    x = torch.randn(batch, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    mine, theirs = METHODS[method]
+    asked = cn.Tolerance(tolerance, 1e-30)
+    ours = cn.EquilibriumLayer(cell, mine, cn.GMRES(), tolerance=asked, max_steps=MOST, throw=False)
+    peer = torchdeq.get_deq(
+        f_solver=theirs, f_max_iter=MOST, f_tol=tolerance, f_stop_mode="rel",
+        ift=True, b_solver=theirs, b_max_iter=MOST, b_tol=tolerance, b_stop_mode="rel",
+    )  # fmt: skip
+    calls = [0, 0]
+
+    def run(side: int) -> Tensor:
+        with torch.set_grad_enabled(gradient):
+            if side == 0:
+                value: Tensor = ours(x)
+            else:
+                value = peer(lambda z: cell(x, z), torch.zeros_like(x))[0][-1]
+        if gradient:
+            cell.weight.grad = None
+            value.square().sum().backward()
+        return value
+
+    side = 0
+    handle = cell.register_forward_hook(lambda *_: calls.__setitem__(side, calls[side] + 1))
+    residuals = []
+    for side in (0, 1):
+        value = run(side).detach()
+        # Counted before the measurement of the residual.
+        counted = calls[side]
+        with torch.no_grad():
+            image = cell(x, value)
+        calls[side] = counted
+        residuals.append(float(((image - value).norm(dim=1) / image.norm(dim=1)).max()))
+    handle.remove()
+    taken: list[list[float]] = [[], []]
+    for repeat in range(repeats + 1):
+        # Interleaved, so that a slow minute of the machine falls on both.
+        for side in (0, 1):
+            began = time.perf_counter()
+            run(side)
+            if repeat:
+                taken[side].append(time.perf_counter() - began)
+    medians = statistics.median(taken[0]), statistics.median(taken[1])
+    return Row(medians, (residuals[0], residuals[1]), (calls[0], calls[1]))
+
+
+@app.command()
+def equilibrium(
+    repeats: Annotated[int, typer.Option(min=1, help="Timings a row; the median counts.")] = 11,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Time equilibrium layers beside torchdeq's, forward alone and with the gradient."""
+    torch.set_num_threads(threads)
+    table = Table("method", "(batch, dim, |W|, tolerance)", "pass", "ours, ms", "torchdeq, ms", "ratio", "evaluations")
+    table.add_column("residuals")
+    jobs = [(size, method, gradient) for size in SIZES for method in METHODS for gradient in (False, True)]
+    for size, method, gradient in track(jobs, "measuring", console=Console(stderr=True), transient=True):
+        row = measure(size, method, repeats, gradient=gradient)
+        ours, theirs = row.times
+        above = ["!" * (r > size[3] * 1.01) for r in row.residuals]
+        table.add_row(
+            method,
+            f"({size[0]}, {size[1]}, {size[2]}, {size[3]:g})",
+            "both" if gradient else "forward",
+            f"{1e3 * ours:.1f}",
+            f"{1e3 * theirs:.1f}",
+            f"{theirs / ours:.2f}",
+            f"{row.evaluations[0]} / {row.evaluations[1]}",
+            " / ".join(f"{r:.0e}{mark}" for r, mark in zip(row.residuals, above, strict=True)),
+        )
+    table.title = f"z = tanh(W z + x), {threads} threads, medians of {repeats}; !: above the tolerance"
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,122 @@
+"""The command: all parts in turn, one file of numbers, two figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cde_nets.atomic import write_atomically
+from cde_nets.plot.style import save
+from experiments.fixed_points import banach, brouwer, descent, pictures, race, scalar
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def fixed_points(
+    out: Annotated[Path, typer.Option(help="Folder of the figures and the numbers.")] = Path("runs/fixed_points"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the layers and the samples.")] = 0,
+    publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Solve for fixed points; write fixed_points.json, cobwebs.png and iterations.png."""
+    torch.set_num_threads(threads)
+    layers = race.layers(seed)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("fixed points", total=2 + len(layers) * len(race.METHODS) * (1 + race.REPEATS))
+        content: dict[str, Any] = {
+            "seed": seed,
+            "golden_ratio": scalar.golden_ratio(),
+            "pole": scalar.pole(),
+            "square_roots": scalar.square_roots(),
+            "oscillation": scalar.oscillation(),
+            "brouwer": brouwer.disc(),
+            "rotation": brouwer.circling(),
+            "banach": [banach.measure(case) for case in banach.contractions(seed)],
+        }
+        bar.advance(task)
+        content["descent"] = [descent.measure(made) for made in (descent.quadratic(), descent.logistic(seed))]
+        bar.advance(task)
+        content["race"] = [race.race(name, W, x, lambda: bar.advance(task)) for name, (W, x) in layers.items()]
+    drawn = {"cobwebs.png": pictures.cobwebs(content), "iterations.png": pictures.race(content["race"])}
+    out.mkdir(parents=True, exist_ok=True)
+    for file, picture in drawn.items():
+        save(picture, out / file)
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_atomically(out / "fixed_points.json", text.encode())
+    if publish is not None:
+        for file, folder in (*((file, "images") for file in drawn), ("fixed_points.json", "results")):
+            write_atomically(publish / folder / file, (out / file).read_bytes())
+    for table in (_examples(content), _predictions(content["banach"]), _race(content["race"])):
+        Console().print(table)
+
+
+def _examples(content: dict[str, Any]) -> Table:
+    pole, roots = content["pole"], content["square_roots"]
+    solved: list[tuple[str, dict[str, Any]]] = [
+        ("1 + 1/x from 2", content["golden_ratio"]),
+        ("1/(x - 1) from 1.6", pole["from_1.6"]),
+        ("1/(x - 1) from 1.6", pole["newton_from_1.6"]),
+        ("1/(x - 1) from 2", pole["from_2"]),
+        *(("tanh(-2z + 1/2)", row) for row in content["oscillation"]),
+        *(("bent disc", row) for row in content["brouwer"]["solved"]),
+        *(("rotation", row) for row in content["rotation"]["solved"]),
+        *((row["objective"], method) for row in content["descent"] for method in row["solved"]),
+    ]
+    misprint = f"x_5 is {content['golden_ratio']['x_5']:.9f}, not {content['golden_ratio']['x_5_misprinted_as']:.9f}"
+    integers = pole["from_8/5_in_integers"]
+    table = Table(
+        "map",
+        "method",
+        "status",
+        "steps",
+        "evaluations",
+        "products",
+        "value",
+        title="fixed points",
+        caption=f"1 + 1/x: {misprint}. 1/(x - 1) from 8/5 in integers: pole after {integers['pole_after_steps']} "
+        f"steps, then on to {integers['ratio']:.6f}. Square roots of {roots['radicands']}: steps {roots['steps']}.",
+    )
+    for name, row in solved:
+        table.add_row(name, *_words(row), _value(row.get("value")))
+    return table
+
+
+def _value(value: float | list[float] | None) -> str:
+    """A number, a point of the plane, or nothing where there are too many."""
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else ", ".join(f"{number:.4f}" for number in value)
+
+
+def _words(row: dict[str, Any]) -> tuple[str, ...]:
+    counts = (str(row[key]) for key in ("steps", "evaluations", "products"))
+    return row["method"], ", ".join(row["status"]), *counts
+
+
+def _predictions(rows: list[dict[str, Any]]) -> Table:
+    columns = ("map", "tolerance", "predicted, q proved", "predicted, q seen", "taken to guarantee", "taken")
+    table = Table(*columns, title="Banach: steps of a contraction")
+    keys = ("predicted_by_proved_q", "predicted_by_seen_q", "taken_to_guarantee", "taken")
+    for row in rows:
+        words = f"{row['map']}: q = {row['q_proved']:.3f} proved, {row['q_seen']:.3f} seen"
+        for line in row["tolerances"]:
+            table.add_row(words, f"{line['tolerance']:.0e}", *(str(line[key]) for key in keys))
+        table.add_section()
+    return table
+
+
+def _race(problems: list[dict[str, Any]]) -> Table:
+    table = Table("layer", "method", "status", "steps", "evaluations", "products", "seconds", title="the race")
+    for problem in problems:
+        for row in problem["solved"]:
+            table.add_row(problem["problem"], *_words(row), f"{row['seconds']:.4f}")
+        table.add_section()
+    return table
