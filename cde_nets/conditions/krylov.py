@@ -107,7 +107,7 @@ def ritz(
     rows, n = z.shape
     eps = torch.finfo(z.dtype).eps
     generator = torch.Generator().manual_seed(settings.seed)
-    start = torch.nn.functional.normalize(torch.randn(n, dtype=torch.float64, generator=generator), dim=0)
+    start = torch.nn.functional.normalize(torch.randn(n, dtype=torch.float64, device="cpu", generator=generator), dim=0)
     newest = torch.where(alive[:, None], start.to(z), 0.0)
     basis, hessenberg = newest[:, None], z.new_zeros(rows, 1, 1)
     scale = z.new_zeros(rows)

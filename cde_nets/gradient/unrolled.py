@@ -106,7 +106,7 @@ class RandomlyTruncated(Gradient):
 
     def probabilities(self) -> Tensor:
         """P(K = 1), .., P(K = horizon), float64."""
-        k = torch.arange(self.horizon, dtype=torch.float64)
+        k = torch.arange(self.horizon, dtype=torch.float64, device="cpu")
         if self.distribution == "uniform":
             return torch.full_like(k, 1 / self.horizon)
         return torch.softmax(k * math.log(self.mean) - torch.lgamma(k + 1), 0)

@@ -448,3 +448,44 @@ def test_compiled_layers_and_compiled_maps():
     for name, found in json.loads(done.stdout.splitlines()[-1]).items():
         assert found["graphs"] > 0, f"{name}: nothing was compiled"
         assert found["compiled"] == pytest.approx(found["eager"], rel=1e-9, abs=1e-12)
+
+
+FORWARD = [cn.Picard(), cn.Picard(steps=4), cn.Anderson(), cn.Broyden(), cn.Newton(), cn.NewtonKrylov()]
+BACKWARD = [*EXACT.values(), cn.RBP(z0=1.0), cn.OneStep(), cn.RandomlyTruncated(3)]
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"), [*((f, None) for f in FORWARD), *((None, b) for b in BACKWARD)], ids=str
+)
+def test_no_tensor_is_made_on_another_device_than_the_states(forward, backward):
+    """Without a GPU: what is made without saying where is made on a device that nothing can be computed on."""
+    layer, x = rnn(backward, forward=forward, dtype=torch.float32, throw=False), normal(4, 3, dtype=torch.float32)
+    layer.dtype = F64
+    with torch.device("meta"):
+        value = layer(x)
+        value.sum().backward()
+        problem, z = layer.problem(x), layer(x).double()
+        for condition in (cn.spectral_radius, cn.spectral_norm, cn.smallest_eigenvalue):
+            assert condition(problem, z).value.device.type == "cpu"
+        for loss in (cn.gershgorin_hinge(problem, z, 1.0), cn.eigenvalue_hinge(problem, z, 1.0)):
+            assert loss.device.type == "cpu"
+        assert cn.squared_frobenius(problem, z).device.type == "cpu"
+    assert all(p.grad.device.type == "cpu" for p in layer.parameters())
+    with torch.device("meta"), pytest.raises(RuntimeError):
+        # So it shows.
+        torch.zeros(3) + x[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    ("forward", "backward"), [*((f, None) for f in FORWARD), *((None, b) for b in BACKWARD[:-1])], ids=str
+)
+def test_the_same_on_a_gpu(forward, backward):
+    found = []
+    for device in ("cpu", "cuda"):
+        layer, x = rnn(backward, forward=forward, throw=False).to(device), normal(4, 3, seed=1).to(device)
+        value = layer(x)
+        found.append([value, *torch.autograd.grad(value.sum(), list(layer.parameters()))])
+    for one, two in zip(*found, strict=True):
+        assert two.is_cuda
+        torch.testing.assert_close(one, two.cpu(), rtol=1e-9, atol=1e-11)
