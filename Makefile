@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -44,9 +44,17 @@ topology: .venv/ready  ## What flows on the line and in the plane cannot do: doc
 	$(BIN)/python -m experiments.on_the_line --publish docs
 	$(BIN)/python -m experiments.planar --publish docs
 
-bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy.
+equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways, influence on a cycle: docs' figures.
+	$(BIN)/python -m experiments.backward_methods --publish docs
+	$(BIN)/python -m experiments.fixed_points --publish docs
+	$(BIN)/python -m experiments.one_backend --publish docs
+	$(BIN)/python -m experiments.cycle_influence --publish docs
+
+bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy, equilibria beside torchdeq.
 	$(BIN)/python -m benchmarks.flow
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates
+	$(BIN)/python -m benchmarks.equilibrium
+	$(BIN)/python -m benchmarks.equilibrium_memory --publish docs
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'

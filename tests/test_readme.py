@@ -36,7 +36,7 @@ def test_the_solver_page_says_what_it_prints():
             assert "steps" in back
 
 
-@pytest.mark.parametrize("name", ["theory", "steering"])
+@pytest.mark.parametrize("name", ["theory", "steering", "equilibrium"])
 def test_pages_print_what_they_say(name):
     if name == "steering":
         pytest.importorskip("flint", reason="the page proves with python-flint")

@@ -99,12 +99,17 @@ class Implicit(Gradient):
 
 @dataclass(eq=False)
 class _Adjoint:
-    """How adjoint problems are solved, and where that is reported."""
+    """How adjoint problems are solved, and where that is reported.
+
+    Attributes:
+        some: whether any row is alive, once the host has looked.
+    """
 
     method: Method
     limits: Limits
     throw: bool
     backward: Backward
+    some: bool | None = None
 
     def solve(
         self,
@@ -126,8 +131,10 @@ class _Adjoint:
         self.backward.statistics = Statistics(iterate.accepted, iterate.rejected, 0, problem.products, iterate.residual)
         good = succeeded(iterate.status)
         failed = ~good & alive
-        if not transforming() and bool(failed.any()):
-            self._complain(failed, iterate.residual, torch.linalg.vector_norm(g, dim=1))
+        if not transforming():
+            some_failed, self.some = torch.stack([failed.any(), alive.any()]).tolist()
+            if some_failed:
+                self._complain(failed, iterate.residual, torch.linalg.vector_norm(g, dim=1))
         return torch.where(living & good[:, None], iterate.value, 0.0)
 
     def _complain(self, failed: Tensor, residual: Tensor | None, size: Tensor) -> None:
@@ -168,9 +175,12 @@ class _RestPoint(torch.autograd.Function):
         else:
             w = _adjoint(ctx.inner, function, z, alive, g)
         parts = function.pullback(z, w)[1:]
-        some = alive.any()
+        # torch.where over a large leaf takes as long as several products: not where some row is known to be alive.
+        if not ctx.inner.some:
+            some = alive.any()
+            parts = tuple(torch.where(some, part, 0.0) for part in parts)
         wanted = ctx.needs_input_grad[4:]
-        kept = [torch.where(some, part, 0.0) if need else None for part, need in zip(parts, wanted, strict=True)]
+        kept = [part if need else None for part, need in zip(parts, wanted, strict=True)]
         return None, None, None, None, *kept
 
 

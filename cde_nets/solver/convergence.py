@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,17 @@ def code(residual: Tensor, size: Tensor, tolerance: Tolerance) -> Tensor:
         size: what rtol is relative to: |f(z)| at rest, |g| of a linear problem, shape (rows,).
         tolerance: with plain numbers.
     """
-    met = residual <= tolerance.atol + tolerance.rtol * size
-    running = torch.where(met, int(Status.CONVERGED), int(Status.RUNNING))
-    # An image whose norm overflows would meet any tolerance relative to it.
-    return torch.where(torch.isfinite(residual) & torch.isfinite(size), running, int(Status.DIVERGED))
+    met = residual <= enough(size, tolerance)
+    # RUNNING is 0. An image whose norm overflows would meet any tolerance relative to it.
+    return (met * int(Status.CONVERGED)).masked_fill(lost(residual, size), int(Status.DIVERGED))
+
+
+def enough(size: Tensor, tolerance: Tolerance) -> Tensor:
+    """The largest residual that meets the tolerance, shape (rows,)."""
+    return tolerance.rtol * size + tolerance.atol
+
+
+def lost(residual: Tensor, size: Tensor) -> Tensor:
+    """The rows where one of two norms is not finite, shape (rows,)."""
+    # The larger of two norms, or NaN where one is: one look at both.
+    return ~(torch.maximum(residual, size) < math.inf)

@@ -58,7 +58,7 @@ def run(problem: Any, scheme: Scheme, limits: Limits, observers: Sequence[Observ
             limits.progress((n + 1) / planned)
     # Rows that stopped on the way without a word, or were not finite to begin with.
     lost = ~state.running & (state.status == int(Status.RUNNING))
-    state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
+    state = replace(state, status=state.status.masked_fill(lost, int(Status.DIVERGED)))
     return _end(_end(state, scheme.terminate(problem, state)), Status.DONE)
 
 
@@ -69,9 +69,11 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
             break
         before = state
         state = _settle(before, scheme.step(problem, before))
-        lost = before.running & ~state.running & (state.status == int(Status.RUNNING))
-        state = replace(state, status=torch.where(lost, int(Status.DIVERGED), state.status))
-        state = _end(state, scheme.terminate(problem, state))
+        lost = before.running ^ state.running
+        if state.status is not before.status:
+            # The scheme has ended rows with this very step, as events do.
+            lost = lost & (state.status == int(Status.RUNNING))
+        state = _end(state, scheme.terminate(problem, state), lost)
         # The only place where the host waits for the device.
         signals = _read(scheme, state)
         _tell(observers, before, state, signals[1:])
@@ -82,32 +84,42 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
 
 
 def _read(scheme: Scheme, state: Iterate) -> list[int]:
-    numbers: list[int] = torch.stack([state.running.sum(), *scheme.signals(state)]).tolist()
-    return numbers
+    running, signals = state.running.sum(), scheme.signals(state)
+    return torch.stack([running, *signals]).tolist() if signals else [int(running)]
 
 
 def _settle(before: Iterate, after: Iterate) -> Iterate:
     """The step's outcome, with rows that ended or left the finite numbers put back to what they were."""
-    going = before.running & finite_rows(after.value)
+    going, value = after.settled, after.value
+    if going is None:
+        going = before.running & finite_rows(value)
     moved = going if after.moved is None else going & after.moved
+    if after.settled is None:
+        value = torch.where(moved[:, None], value, before.value)
     residual = after.residual
     if residual is not None and before.residual is not None:
         residual = torch.where(before.running, residual, before.residual)
     return replace(
         after,
-        value=torch.where(moved[:, None], after.value, before.value),
+        value=value,
         # A scheme may have ended rows with this very step, as events do.
         running=going if after.running is before.running else going & after.running,
         accepted=before.accepted + moved,
-        rejected=before.rejected if after.moved is None else before.rejected + (going & ~moved),
+        rejected=before.rejected if after.moved is None else before.rejected + (going ^ moved),
         residual=residual,
         moved=moved,
+        settled=None,
     )
 
 
-def _end(state: Iterate, code: Tensor | Status) -> Iterate:
-    """Rows that run get the code, and no longer run where it says so."""
-    status = torch.where(state.running, code if isinstance(code, Tensor) else int(code), state.status)
+def _end(state: Iterate, code: Tensor | Status, lost: Tensor | None = None) -> Iterate:
+    """Rows that run get the code, and no longer run where it says so; rows that were lost have diverged."""
+    if isinstance(code, Tensor):
+        status = torch.where(state.running, code, state.status)
+    else:
+        status = state.status.masked_fill(state.running, int(code))
+    if lost is not None:
+        status = status.masked_fill(lost, int(Status.DIVERGED))
     return replace(state, status=status, running=status == int(Status.RUNNING))
 
 

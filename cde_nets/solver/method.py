@@ -27,6 +27,8 @@ class Iterate:
         rejected: how many steps each row has tried in vain, shape (rows,).
         residual: the undamped residual's norm a row, shape (rows,), as the method's stop test sees it; None for flows.
         moved: which rows the last step took on, shape (rows,); None where it was every row that runs.
+        settled: the rows that ran and have come out finite, shape (rows,), from a step that has put back all others
+            itself; None lets the loop look and put them back. The loop leaves None.
         memory: what the method keeps between its steps.
     """
 
@@ -38,6 +40,7 @@ class Iterate:
     residual: Tensor | None = None
     moved: Tensor | None = None
     memory: Any = None
+    settled: Tensor | None = None
 
 
 class Scheme(ABC):

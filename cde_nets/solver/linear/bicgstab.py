@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cde_nets.options import options
 from cde_nets.solver.convergence import norms
-from cde_nets.solver.linear.check import Check, dot, over
+from cde_nets.solver.linear.check import Check, direction, dot, ratio
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.method import Iterate, Method, Scheme, start
 from cde_nets.solver.tolerance import Tolerance
@@ -57,49 +57,47 @@ class BiCGStab(Method, Scheme):
         check = Check.at_zero(problem, tolerance)
         zero = torch.zeros_like(check.g)
         none = zero.sum(1)
-        shadow = _direction(check.g, check.size)
+        shadow = direction(check.g, norms(check.g))
         return start(zero, residual=check.size, memory=Directions(check, shadow, check.g, zero, zero, none, none, none))
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
         """One step, of the rows that are due their true residual."""
         m: Directions = state.memory
+        assert state.residual is not None
         check = m.check
         checked = check.due | ~state.running
+        flag = checked[:, None]
         eps = torch.finfo(check.size.dtype).eps
 
         rho = dot(m.shadow, m.r)
-        lost = rho.abs() <= eps * norms(m.r)
+        lost = rho.abs() <= eps * state.residual
         first = (m.rho == 0) | (m.omega == 0)
-        ratio = over(rho, m.rho, ~first) * over(m.alpha, m.omega, ~first)
-        p = m.r + ratio[:, None] * (m.p - m.omega[:, None] * m.v)
+        again = ratio(rho, m.rho, first) * ratio(m.alpha, m.omega, first)
+        p = m.r + again[:, None] * (m.p - m.omega[:, None] * m.v)
 
-        v = problem.apply(torch.where(checked[:, None], state.value, p))
+        v = problem.apply(torch.where(flag, state.value, p))
         across = dot(m.shadow, v)
         lost = lost | (across.abs() <= eps * norms(v))
-        alpha = over(rho, across, ~checked & ~lost)
-        half = m.r - alpha[:, None] * v
+        alpha = ratio(rho, across, checked | lost)
+        part = alpha[:, None]
+        half = m.r - part * v
 
-        t = problem.apply(torch.where(checked[:, None], 0.0, half))
+        t = problem.apply(torch.where(flag, 0.0, half))
         length = norms(t)
-        overlap = dot(_direction(t, length), half)
-        omega = over(overlap, length, ~checked & ~lost & (length > 0))
+        overlap = dot(direction(t, length), half)
+        omega = ratio(overlap, length, checked | lost | (length == 0))
+        rest = omega[:, None]
         lost = lost | (overlap.abs() <= eps * norms(half))
 
-        value = state.value + alpha[:, None] * p + omega[:, None] * half
-        r = torch.where(checked[:, None], check.g - v, half - omega[:, None] * t)
+        value = state.value + part * p + rest * half
+        r = torch.where(flag, check.g - v, half - rest * t)
         residual = norms(r)
-        shadow = torch.where(checked[:, None], _direction(r, residual), m.shadow)
+        shadow = torch.where(flag, direction(r, residual), m.shadow)
         check = check.after(checked, residual, done=lost)
-        rho = torch.where(checked, 0.0, rho)
-        memory = Directions(check, shadow, r, p, v, rho, alpha, omega)
+        memory = Directions(check, shadow, r, p, v, rho.masked_fill(checked, 0.0), alpha, omega)
         return replace(state, value=value, residual=residual, moved=None, memory=memory)
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:
         """By the true residual."""
         assert state.residual is not None
         return state.memory.check.verdict(state.residual)  # type: ignore[no-any-return]
-
-
-def _direction(x: Tensor, length: Tensor) -> Tensor:
-    """X / |x|, 0 where x is."""
-    return over(x, length[:, None], (length > 0)[:, None])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cde_nets.options import options
 from cde_nets.solver.convergence import norms
-from cde_nets.solver.linear.check import Check, over
+from cde_nets.solver.linear.check import Check, ratio
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.method import Iterate, Method, Scheme, start
 from cde_nets.solver.tolerance import Tolerance
@@ -70,16 +70,16 @@ class CG(Method, Scheme):
         slope = norms(s)
         eps = torch.finfo(slope.dtype).eps
         flat = slope <= 4 * eps * memory.norm * norms(memory.r)
-        again = over(slope, memory.slope, memory.slope > 0) ** 2
+        again = ratio(slope, memory.slope, memory.slope == 0) ** 2
         p = s + again[:, None] * memory.p
         image = problem.apply(torch.where(checked[:, None], state.value, p))
         along = norms(image)
-        length = over(slope, along, ~checked & (along > 0)) ** 2
+        length = ratio(slope, along, checked | (along == 0)) ** 2
         value = state.value + length[:, None] * p
         r = torch.where(checked[:, None], check.g - image, memory.r - length[:, None] * image)
         residual = norms(r)
         size = norms(p)
-        norm = torch.maximum(memory.norm, over(along, size, ~checked & (size > 0)))
+        norm = torch.maximum(memory.norm, ratio(along, size, checked | (size == 0)))
         return replace(
             state,
             value=value,

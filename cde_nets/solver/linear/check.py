@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cde_nets.solver.convergence import code, norms
+from cde_nets.solver.convergence import enough, lost, norms
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.states import finite_rows
 from cde_nets.solver.status import Status
@@ -27,6 +27,7 @@ class Check(NamedTuple):
     Attributes:
         g: the right-hand side, shape (rows, numbers); zeros in the rows where it is not finite.
         size: |g|, NaN or infinite in those rows, which diverge by that.
+        enough: the largest residual that meets the tolerance.
         due: the rows whose next product is with w.
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
@@ -35,7 +36,7 @@ class Check(NamedTuple):
 
     g: Tensor
     size: Tensor
-    tolerance: Tolerance
+    enough: Tensor
     due: Tensor
     true: Tensor
     last: Tensor
@@ -47,11 +48,8 @@ class Check(NamedTuple):
         g = problem.packed()
         size = norms(g)
         nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
-        return cls(torch.where(finite_rows(g)[:, None], g, 0.0), size, tolerance, nowhere, ~nowhere, size, nowhere)
-
-    def met(self, residual: Tensor) -> Tensor:
-        """Whether the tolerance is met by such residuals."""
-        return code(residual, self.size, self.tolerance) == Status.CONVERGED
+        g = torch.where(finite_rows(g)[:, None], g, 0.0)
+        return cls(g, size, enough(size, tolerance), nowhere, ~nowhere, size, nowhere)
 
     def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None) -> Check:
         """After a step.
@@ -61,26 +59,36 @@ class Check(NamedTuple):
             residual: of all rows.
             done: the rows that are to be checked next, besides those whose residual meets the tolerance.
         """
-        met = self.met(residual)
-        nearer = residual <= (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
+        met = residual <= self.enough
+        nearest = (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
         return self._replace(
             due=~checked & (met if done is None else met | done),
             true=checked,
             last=torch.where(checked, residual, self.last),
-            stuck=checked & ~nearer,
+            stuck=checked & (residual > nearest),
         )
 
     def verdict(self, residual: Tensor) -> Tensor:
         """A code of `Status` for every row."""
-        found = code(residual, self.size, self.tolerance)
-        unmet = torch.where(self.stuck, int(Status.BREAKDOWN), int(Status.RUNNING))
-        believed = (found == Status.DIVERGED) | ((found == Status.CONVERGED) & self.true)
-        return torch.where(believed, found, unmet)
+        met = (residual <= self.enough) & self.true
+        # RUNNING is 0.
+        found = (self.stuck * int(Status.BREAKDOWN)).masked_fill(met, int(Status.CONVERGED))
+        return found.masked_fill(lost(residual, self.size), int(Status.DIVERGED))
 
 
 def over(a: Tensor, b: Tensor, defined: Tensor) -> Tensor:
     """The ratio a / b where it is defined, else 0, without a NaN on the way: also its gradient is finite."""
-    return torch.where(defined, a / torch.where(defined, b, 1.0), 0.0)
+    return ratio(a, b, ~defined)
+
+
+def ratio(a: Tensor, b: Tensor, undefined: Tensor) -> Tensor:
+    """As `over`, told where it is not defined."""
+    return a.masked_fill(undefined, 0.0) / b.masked_fill(undefined, 1.0)
+
+
+def direction(x: Tensor, length: Tensor) -> Tensor:
+    """X / |x| of every row, given |x|; 0 where x is."""
+    return x / length.masked_fill(length == 0, 1.0)[:, None]
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from cde_nets.options import options, positive
 from cde_nets.solver.convergence import norms
-from cde_nets.solver.linear.check import Check, over
+from cde_nets.solver.linear.check import Check, direction
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.method import Iterate, Method, Scheme, start
 from cde_nets.solver.tolerance import Tolerance
@@ -20,27 +20,37 @@ from cde_nets.solver.tolerance import Tolerance
 class Cycle(NamedTuple):
     """Arnoldi's relation A V_k = V_{k+1} H_k of the cycle a row is in, and the QR factors of H.
 
-    The tensors have as many slots as any row can have filled by now, at most restart + 1.
+    Every step fills one slot more, the same in all rows, and the oldest is dropped when there are as many as a cycle
+    may need: a row that begins again does so in the newest slot, and what it has in those before is stale.
 
     Attributes:
         base: w where the cycle began, shape (rows, numbers).
-        size: the residual's norm there, shape (rows,).
-        filled: k, shape (rows,).
-        newest: v_{k+1}, shape (rows, numbers).
-        basis: V, orthonormal, what earlier cycles left where not filled, shape (rows, slots, numbers).
-        hessenberg: H, zero where not filled, shape (rows, slots, slots - 1).
-        rotation: Q^H, unitary, shape (rows, slots, slots).
-        triangle: R, the identity where not filled, shape (rows, slots - 1, slots - 1).
+        basis: V and v_{k+1}, orthonormal where not stale, shape (rows, slots, numbers).
+        stale: the slots that are not of the row's cycle, shape (rows, 1, slots).
+        rotation: Q^H transposed, unitary, shape (rows, slots, slots); the stale slots are a block of their own.
+        triangle: R^T, lower triangular, shape (rows, slots - 1, slots - 1).
+        right: Q^H r for R y = Q^H r, 0 where stale, and so is y; shape (rows, 1, slots - 1).
     """
 
     base: Tensor
-    size: Tensor
-    filled: Tensor
-    newest: Tensor
     basis: Tensor
-    hessenberg: Tensor
+    stale: Tensor
     rotation: Tensor
     triangle: Tensor
+    right: Tensor
+
+    @classmethod
+    def at(cls, base: Tensor, newest: Tensor) -> Cycle:
+        """A cycle before its first product, with v_1."""
+        rows = base.shape[0]
+        slot = torch.zeros(rows, 1, 1, dtype=torch.bool, device=base.device)
+        empty = base.new_zeros(rows, 1, 0)
+        return cls(base, newest[:, None], slot, (~slot).to(base.dtype), empty[:, :0], empty)
+
+    def without_oldest(self) -> Cycle:
+        """One slot less."""
+        basis, stale, right = self.basis[:, 1:], self.stale[:, :, 1:], self.right[:, :, 1:]
+        return Cycle(self.base, basis, stale, self.rotation[:, 1:, 1:], self.triangle[:, 1:, 1:], right)
 
 
 class Memory(NamedTuple):
@@ -81,30 +91,43 @@ class GMRES(Method, Scheme):
         """At zero, without a product."""
         check = Check.at_zero(problem, tolerance)
         zero = torch.zeros_like(check.g)
-        cycle = _begin(zero, check.g, zero[:, None])
-        return start(zero, residual=check.size, memory=Memory(check, _store(cycle)))
+        cycle = Cycle.at(zero, direction(check.g, norms(check.g)))
+        return start(zero, residual=check.size, memory=Memory(check, cycle))
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
         """One product: of the next basis vector, or of w in the rows that are due their true residual."""
         check, cycle = state.memory
-        checked = check.due | ~state.running
-        image = problem.apply(torch.where(checked[:, None], state.value, cycle.newest))
-
+        assert state.residual is not None
         longest = min(self.restart, check.g.shape[1])
-        if cycle.basis.shape[1] <= longest:
-            cycle = _grow(cycle)
-        begun = _begin(state.value, check.g - image, cycle.basis)
-        cycle, value, estimate, exhausted = _extend(cycle, image)
-        value = torch.where(checked[:, None], state.value, value)
-        residual = torch.where(checked, begun.size, estimate)
-        cycle = Cycle(
-            *(
-                new if new is old else torch.where(_like(checked, new), new, old)
-                for new, old in zip(begun, cycle, strict=True)
-            )
+        if cycle.basis.shape[1] > longest:
+            # Whoever has filled the oldest slot is due the check that begins another cycle.
+            cycle = cycle.without_oldest()
+        checked = check.due | ~state.running
+        flag = checked[:, None]
+        image = problem.apply(torch.where(flag, state.value, cycle.basis[:, -1]))
+
+        along, rest = _project(cycle, image)
+        rest = torch.where(flag, check.g - image, rest)
+        length, least = norms(rest), 10 * torch.finfo(check.size.dtype).eps * norms(image)
+        # A maps the Krylov space to itself, but for rounding; or a true residual is 0.
+        exhausted = length <= least.masked_fill(checked, 0.0)
+        height = length.masked_fill(exhausted, 0.0)
+        newest = rest / length.masked_fill(exhausted, 1.0)[:, None]
+
+        cycle, left = _extend(cycle, along, height, least, state.residual, checked)
+        # Rows that begin again have weights of 0 and stay.
+        base = torch.where(flag, state.value, cycle.base)
+        weights = torch.linalg.solve_triangular(cycle.triangle, cycle.right, upper=False, left=False)
+        value = torch.baddbmm(base[:, None], weights, cycle.basis)[:, 0]
+        residual = torch.where(checked, length, left)
+        cycle = cycle._replace(
+            base=base,
+            basis=torch.cat([cycle.basis, newest[:, None]], 1),
+            stale=pad(cycle.stale | flag[:, None], (0, 1)),
         )
-        check = check.after(checked, residual, done=exhausted | (cycle.filled == longest))
-        return replace(state, value=value, residual=residual, moved=None, memory=Memory(check, _store(cycle)))
+        done = exhausted if cycle.basis.shape[1] <= longest else exhausted | ~cycle.stale[:, 0, 0]
+        check = check.after(checked, residual, done=done)
+        return replace(state, value=value, residual=residual, moved=None, memory=Memory(check, cycle))
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:
         """By the true residual."""
@@ -112,106 +135,48 @@ class GMRES(Method, Scheme):
         return state.memory.check.verdict(state.residual)  # type: ignore[no-any-return]
 
 
-def _begin(base: Tensor, r: Tensor, basis: Tensor) -> Cycle:
-    """A cycle from w = base with the residual r, in the place of another's basis."""
-    rows, slots = basis.shape[:2]
-    size = norms(r)
-    eye = torch.eye(slots, dtype=r.dtype, device=r.device).expand(rows, slots, slots)
-    return Cycle(
-        base,
-        size,
-        torch.zeros(rows, dtype=torch.int64, device=r.device),
-        over(r, size[:, None], (size > 0)[:, None]),
-        basis,
-        torch.zeros(rows, slots, slots - 1, dtype=r.dtype, device=r.device),
-        eye,
-        eye[:, 1:, 1:],
-    )
+def _project(cycle: Cycle, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The components of A v along the basis, shape (rows, 1, slots), and what is left of it, shape (rows, numbers)."""
+    adjoint, whole = cycle.basis.mH, image[:, None]
+    first = torch.bmm(whole, adjoint).masked_fill(cycle.stale, 0.0)
+    rest = torch.baddbmm(whole, first, cycle.basis, alpha=-1)
+    second = torch.bmm(rest, adjoint).masked_fill(cycle.stale, 0.0)
+    return first + second, torch.baddbmm(rest, second, cycle.basis, alpha=-1)[:, 0]
 
 
-def _store(cycle: Cycle) -> Cycle:
-    """With the newest vector in its slot."""
-    newest = cycle.newest[:, None]
-    return cycle._replace(basis=cycle.basis.scatter(1, cycle.filled[:, None, None].expand_as(newest), newest))
+def _extend(
+    cycle: Cycle, along: Tensor, height: Tensor, least: Tensor, left: Tensor, checked: Tensor
+) -> tuple[Cycle, Tensor]:
+    """The factors with one column of H more; the basis is still that before it.
 
-
-def _grow(cycle: Cycle) -> Cycle:
-    """With room for one more vector."""
-    slots = cycle.basis.shape[1]
-    corner = pad(torch.ones_like(cycle.rotation[:1, :1, :1]), (slots, 0, slots, 0))
-    return cycle._replace(
-        basis=pad(cycle.basis, (0, 0, 0, 1)),
-        hessenberg=pad(cycle.hessenberg, (0, 1, 0, 1)),
-        rotation=pad(cycle.rotation, (0, 1, 0, 1)) + corner,
-        triangle=pad(cycle.triangle, (0, 1, 0, 1)) + corner[:, 1:, 1:],
-    )
-
-
-def _extend(cycle: Cycle, image: Tensor) -> tuple[Cycle, Tensor, Tensor, Tensor]:
-    """A cycle with A v_k taken in.
+    Args:
+        cycle: before the step.
+        along: the column without its last number, shape (rows, 1, slots).
+        height: its last number, shape (rows,).
+        least: a pivot that is no larger is 0 but for rounding, shape (rows,).
+        left: |beta e_1 - H y| before, shape (rows,).
+        checked: the rows that have no new column, and begin again.
 
     Returns:
-        The cycle, w, its residual |beta e_1 - H y|, and whether the Krylov space is exhausted: A maps it to itself.
+        The cycle, and |beta e_1 - H y| after.
     """
-    slots = cycle.basis.shape[1]
-    eps = torch.finfo(cycle.size.dtype).eps
-    here, below = _place(cycle.filled, slots), _place(cycle.filled + 1, slots)
-    known = torch.arange(slots, device=image.device) < cycle.filled[:, None]
-
-    column, rest = _project(cycle.basis, known | here, image)
-    more, rest = _project(cycle.basis, known | here, rest)
-    height, scale = norms(rest), norms(image)
-    exhausted = height <= 10 * eps * scale
-    newest = over(rest, height[:, None], ~exhausted[:, None])
-    height = torch.where(exhausted, 0.0, height)
-    column = torch.where(below, height[:, None].to(image.dtype), column + more)
-
-    # H's new column under the rotations so far, and one more that makes its last entry 0: (a, b) to (c, 0), c > 0.
-    turned = _times(cycle.rotation, column)
-    a, b = (here * turned).sum(1), (below * turned).sum(1)
-    c = norms(torch.stack([a, b], 1))
-    regular = c > 10 * eps * scale
-    a = torch.where(regular, over(a, c, regular), 1.0)
-    b = over(b, c, regular)
-    upper, lower = (here[:, :, None] * cycle.rotation).sum(1), (below[:, :, None] * cycle.rotation).sum(1)
-    turned_upper = a.conj()[:, None] * upper + b.conj()[:, None] * lower
-    turned_lower = a[:, None] * lower - b[:, None] * upper
-    rotation = torch.where(here[:, :, None], turned_upper[:, None], cycle.rotation)
-    rotation = torch.where(below[:, :, None], turned_lower[:, None], rotation)
-
-    # A pivot of 0, of a singular H, is left out of the solution: its y is 0.
-    pivot = torch.where(regular, c, 1.0)[:, None].to(image.dtype)
-    reduced = torch.where(here, pivot, torch.where(known & regular[:, None], turned, 0.0))
-    columns = here[:, None, : slots - 1]
-    hessenberg = torch.where(columns, column[:, :, None], cycle.hessenberg)
-    triangle = torch.where(columns, reduced[:, : slots - 1, None], cycle.triangle)
-    right = torch.where(known | (here & regular[:, None]), cycle.size[:, None] * rotation[:, :, 0], 0.0)
-    y = torch.linalg.solve_triangular(triangle, right[:, : slots - 1, None], upper=True)[:, :, 0]
-
-    value = cycle.base + (y[:, None, :] @ cycle.basis[:, : slots - 1])[:, 0]
-    first = pad(cycle.size[:, None], (0, slots - 1)).to(image.dtype)
-    residual = norms(first - _times(hessenberg, y))
-    cycle = cycle._replace(
-        filled=cycle.filled + 1, newest=newest, hessenberg=hessenberg, rotation=rotation, triangle=triangle
-    )
-    return cycle, value, residual, exhausted
-
-
-def _project(basis: Tensor, filled: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The components of x along the basis, and what is left of it."""
-    along = torch.where(filled, _times(basis.conj(), x), 0.0)
-    return along, x - (along[:, None, :] @ basis)[:, 0]
-
-
-def _times(matrix: Tensor, x: Tensor) -> Tensor:
-    return (matrix @ x[:, :, None])[:, :, 0]
-
-
-def _place(index: Tensor, slots: int) -> Tensor:
-    """Whether a slot is the index-th of its row, shape (rows, slots)."""
-    return torch.arange(slots, device=index.device) == index[:, None]
-
-
-def _like(rows: Tensor, x: Tensor) -> Tensor:
-    """A flag a row, shaped to broadcast against x."""
-    return rows.reshape(-1, *[1] * (x.ndim - 1))
+    # The column under the rotations so far, and one more that makes its last entry 0: (a, b) to (pivot, 0), pivot > 0.
+    turned = torch.bmm(along, cycle.rotation)
+    a = turned[:, 0, -1]
+    pivot = norms(torch.stack([a, height.to(a.dtype)], 1))
+    # A pivot of 0, of a singular H, is left out of the solution: its y is 0. It is the last of its cycle.
+    singular = pivot <= least
+    pivot = pivot.masked_fill(singular, 1.0)
+    cosine = (a / pivot).masked_fill(singular, 0.0)
+    sine = (height / pivot).masked_fill(singular, 1.0)
+    next_left = left * sine
+    right = torch.cat([cycle.right, (cosine.conj() * left)[:, None, None]], 2)
+    right = right.masked_fill(checked[:, None, None], 0.0)
+    column = torch.cat([turned[:, :, :-1], pivot[:, None, None].to(a.dtype)], 2)
+    triangle = torch.cat([pad(cycle.triangle, (0, 1)), column], 1)
+    # Rows that begin again turn nothing into the new slot.
+    cosine, sine = cosine.masked_fill(checked, -1.0), sine.masked_fill(checked, 0.0).to(a.dtype)
+    last = cycle.rotation[:, :, -1:] * torch.stack([cosine.conj(), sine], 1)[:, None]
+    corner = pad(torch.stack([sine, -cosine], 1)[:, None], (cycle.rotation.shape[1] - 1, 0))
+    rotation = torch.cat([torch.cat([cycle.rotation[:, :, :-1], last], 2), corner], 1)
+    return cycle._replace(rotation=rotation, triangle=triangle, right=right), next_left

@@ -21,13 +21,13 @@ class Past(NamedTuple):
     """Where the last step began, and the differences that the steps made, the newest first.
 
     Attributes:
-        value: z_{k-1} as real numbers; None before the first step.
+        plain: z_{k-1} + damping r_{k-1} as real numbers; None before the first step.
         residual: r_{k-1}.
-        steps: z_k - z_{k-1}, z_{k-1} - z_{k-2}, .., at most `history` of them.
+        steps: differences of plain, at most `history` of them.
         changes: those of the residual.
     """
 
-    value: Tensor | None = None
+    plain: Tensor | None = None
     residual: Tensor | None = None
     steps: tuple[Tensor, ...] = ()
     changes: tuple[Tensor, ...] = ()
@@ -40,13 +40,13 @@ class Anderson(Method, Iteration):
     Type II, in differences (Walker and Ni, Anderson acceleration for fixed-point iterations, SIAM J. Numer. Anal. 49,
     2011, eq. 2.4): with r = f(z) - z, and S and Y the last differences of z and of r as columns,
 
-        gamma = argmin |r - Y gamma|,   z <- z + damping r - (S + damping Y) gamma.
+        gamma = argmin |r - Y gamma|,   z <- z + damping r - (S + damping Y) gamma;
 
-    In one dimension it is the secant method, and on an affine map, with enough history, as good as GMRES. The first
-    step is Picard's. Least squares by QR, row by row, the newest differences first; each column is scaled to norm 1 and
-    the ridge is relative to that, so that neither the problem's units nor the residual's decay change what it does.
-    From the first difference on that repeats the newer ones to within 2 sqrt(ridge), the older ones are dropped (their
-    section 4).
+    S + damping Y are the differences of z + damping r. In one dimension it is the secant method, and on an affine map,
+    with enough history, as good as GMRES. The first step is Picard's. Least squares by QR, row by row, the newest
+    differences first; each column is scaled to norm 1 and the ridge is relative to that, so that neither the problem's
+    units nor the residual's decay change what it does. From the first difference on that repeats the newer ones to
+    within 2 sqrt(ridge), the older ones are dropped (their section 4).
 
     A row whose mixture is not finite takes the damped Picard step instead, for that step. Every step is one evaluation
     of f. Unrolled, the weights gamma are differentiated as all the rest.
@@ -80,34 +80,43 @@ class Anderson(Method, Iteration):
         """Mix, and evaluate f."""
         memory: Evaluated = state.memory
         past: Past = memory.own
-        z, r = as_real(memory.at), as_real(memory.residual)
-        if past.value is not None and past.residual is not None:
-            past = past._replace(
-                steps=(z - past.value, *past.steps)[: self.history],
-                changes=(r - past.residual, *past.changes)[: self.history],
-            )
-        plain = z.add(r, alpha=self.damping)
-        value = plain
-        if past.steps:
-            changes = torch.stack(past.changes, 1)
+        r = as_real(memory.residual)
+        plain = as_real(memory.at).add(r, alpha=self.damping)
+        value, steps, changes = plain, past.steps, past.changes
+        if past.plain is not None and past.residual is not None:
+            steps = (plain - past.plain, *steps[: self.history - 1])
+            changes = (r - past.residual, *changes[: self.history - 1])
             gamma = self._weights(changes, r)
-            mixed = plain - (gamma @ torch.stack(past.steps, 1) + self.damping * (gamma @ changes))[:, 0]
+            mixed = torch.baddbmm(plain[:, None], gamma, torch.stack(steps, 1), alpha=-1)[:, 0]
             value = torch.where(finite_rows(mixed)[:, None], mixed, plain)
-        return arrive(problem, state, as_state(value, memory.at), past._replace(value=z, residual=r))
+        return arrive(problem, state, as_state(value, memory.at), Past(plain, r, steps, changes))
 
-    def _weights(self, changes: Tensor, residual: Tensor) -> Tensor:
-        """Gamma, shape (rows, 1, differences), of changes with shape (rows, differences, numbers)."""
-        rows, count, numbers = changes.shape
-        lengths = torch.linalg.vector_norm(changes, dim=2)
-        # Rows that stand still have differences of 0: they stay so, and get no weight.
-        lengths = torch.where(lengths > 0, lengths, 1.0)
-        unit = torch.eye(count, dtype=changes.dtype, device=changes.device)
-        ridge = (unit * self.ridge**0.5).expand(rows, -1, -1)
-        q, r = torch.linalg.qr(torch.cat([changes / lengths[:, :, None], ridge], 2).mT)
+    def _weights(self, changes: tuple[Tensor, ...], residual: Tensor) -> Tensor:
+        """Gamma, shape (rows, 1, differences)."""
+        least = self.ridge**0.5
+        columns = torch.stack([*changes, residual], 1)
+        unit = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
+        lengths = torch.linalg.vector_norm(columns, dim=2)
+        # Rows that stand still have differences of 0: they get the ridge alone, and no weight.
+        lengths = lengths.masked_fill(lengths == 0, 1.0)
+        # Not a column's norm is made 1, but its ridge is made as long; that of r is in nobody's way.
+        triangle, target = _triangle(torch.cat([columns, unit * (least * lengths)[:, None]], 2).mT)
         # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them.
-        added = r.diagonal(dim1=1, dim2=2).abs() > DROP * self.ridge**0.5
-        used = added.to(torch.int64).cumprod(1).bool()
-        r = torch.where(used[:, :, None] & used[:, None], r, unit)
-        target = torch.where(used[:, None], residual[:, None] @ q[:, :numbers], 0.0)
-        gamma: Tensor = torch.linalg.solve_triangular(r, target.mT, upper=True).mT / lengths[:, None]
+        added = triangle.diagonal(dim1=1, dim2=2).abs() > DROP * least * lengths[:, :-1]
+        used = added.cumprod(1).bool()[:, None]
+        triangle = torch.where(used, triangle, unit[1:, 1:])
+        target = target.masked_fill(~used.mT, 0.0)
+        gamma: Tensor = torch.linalg.solve_triangular(triangle, target, upper=True).mT
         return gamma
+
+
+def _triangle(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """R and Q^T b of the columns before the last one, b, whose last number is its own.
+
+    Q takes as long again as R, and is made only where autograd asks for it: else b is one more column of Q R.
+    """
+    if torch.is_grad_enabled():
+        q, r = torch.linalg.qr(matrix[:, :-1, :-1])
+        return r, q.mT @ matrix[:, :-1, -1:]
+    r = torch.linalg.qr(matrix, mode="r").R
+    return r[:, :-1, :-1], r[:, :-1, -1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -25,8 +26,8 @@ class Pairs(NamedTuple):
     Attributes:
         steps: s, shape (rows, pairs, numbers), in real numbers.
         sums: s + y, where y is what s changed the residual by, likewise.
-        inner: K_ij = s_i . y_j, and s_i . s_j more where i > j; shape (rows, pairs, pairs).
-        used: which pairs a row has learnt and not forgotten, shape (rows, pairs); the others are unit rows of K.
+        inner: K_ij = s_i . y_j, and s_i . s_j more where i > j; shape (rows, pairs, pairs); 0 where one is unused.
+        unused: which pairs a row has not learnt or has forgotten, shape (rows, 1, pairs).
         part: which part of the direction is tried next, shape (rows,).
         poor: rows whose last trial, or its residual, was not finite, shape (rows,).
     """
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
     steps: Tensor
     sums: Tensor
     inner: Tensor
-    used: Tensor
+    unused: Tensor
     part: Tensor
     poor: Tensor
 
@@ -86,7 +87,7 @@ class Broyden(Method, Iteration):
         none = x.new_zeros(x.shape[0], 0, x.shape[1])
         part = torch.full_like(x[:, 0] if x.shape[1] else x.sum(1), float(self.damping))
         inner, false = x.new_zeros(x.shape[0], 0, 0), torch.zeros_like(part, dtype=torch.bool)
-        return Pairs(none, none, inner, false[:, None][:, :0], part, false)
+        return Pairs(none, none, inner, false[:, None, None][:, :, :0], part, false)
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """One direction and one trial, from which B learns."""
@@ -99,11 +100,11 @@ class Broyden(Method, Iteration):
         whole = state.running & finite_rows(trial)
         residual = problem.residual(torch.where(whole[:, None], trial, memory.at))
         norm = norms(residual)
-        whole = whole & torch.isfinite(norm)
+        whole = whole & (norm < math.inf)
         good = whole & (norm <= GROWTH * state.residual)
         pairs = self._learnt(pairs, move, as_real(residual) - r, whole)
-        part = torch.where(whole, self.damping, pairs.part / 2)
-        pairs = pairs._replace(part=part, poor=state.running & ~whole)
+        part = (pairs.part / 2).masked_fill(whole, self.damping)
+        pairs = pairs._replace(part=part, poor=state.running ^ whole)
         return attempt(problem, state, trial, good, residual, pairs)
 
     def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
@@ -114,30 +115,29 @@ class Broyden(Method, Iteration):
     def _learnt(self, pairs: Pairs, s: Tensor, y: Tensor, where: Tensor) -> Pairs:
         """One more pair, and the oldest dropped."""
         length = norms(s)
-        where = where & (length > 0)
-        over = torch.where(where, length, 1.0)[:, None]
-        s = torch.where(where[:, None], s, 0.0) / over
-        y = torch.where(where[:, None], y, 0.0) / over
-        first = 0 if self.history is None else max(0, pairs.steps.shape[1] + 1 - self.history)
-        steps, sums, inner = pairs.steps[:, first:], pairs.sums[:, first:], pairs.inner[:, first:, first:]
-        used = pairs.used[:, first:]
-        row = torch.where(used[:, None], s[:, None] @ sums.mT, 0.0)
-        column = torch.where(used[:, None], y[:, None] @ steps.mT, 0.0).mT
-        corner = torch.where(where, (s * y).sum(1), 1.0)[:, None, None]
-        return pairs._replace(
-            steps=torch.cat([steps, s[:, None]], 1),
-            sums=torch.cat([sums, (s + y)[:, None]], 1),
-            inner=torch.cat([torch.cat([inner, column], 2), torch.cat([row, corner], 2)], 1),
-            used=torch.cat([used, where[:, None]], 1),
-        )
+        skipped = ~(where & (length > 0))
+        # Over infinity what is not learnt is 0, or NaN where it was not finite.
+        over = length.masked_fill(skipped, math.inf)[:, None]
+        s, y = (s / over).nan_to_num()[:, None], (y / over).nan_to_num()[:, None]
+        steps, sums, inner, unused = pairs.steps, pairs.sums, pairs.inner, pairs.unused
+        if steps.shape[1] == self.history:
+            steps, sums, inner, unused = steps[:, 1:], sums[:, 1:], inner[:, 1:, 1:], unused[:, :, 1:]
+        row = torch.bmm(s, sums.mT).masked_fill(unused, 0.0)
+        steps, sums = torch.cat([steps, s], 1), torch.cat([sums, s + y], 1)
+        unused = torch.cat([unused, skipped[:, None, None]], 2)
+        column = torch.bmm(y, steps.mT).masked_fill(unused, 0.0)
+        inner = torch.cat([torch.cat([inner, row], 1), column.mT], 2)
+        return pairs._replace(steps=steps, sums=sums, inner=inner, unused=unused)
 
 
 def _direction(pairs: Pairs, r: Tensor) -> tuple[Tensor, Pairs]:
     """-B^-1 r, and the pairs without those of rows that had to forget them."""
-    target = torch.where(pairs.used[:, None], r[:, None] @ pairs.steps.mT, 0.0)
-    weights, _ = torch.linalg.solve_ex(pairs.inner, target.mT)
-    direction = r - (weights.mT @ pairs.sums)[:, 0]
+    residual = r[:, None]
+    target = torch.bmm(residual, pairs.steps.mT).masked_fill(pairs.unused, 0.0)
+    # A pair that is not used becomes a unit row and column of its own, and so gets the weight 0.
+    weights, _ = torch.linalg.solve_ex(pairs.inner + torch.diag_embed(pairs.unused[:, 0]), target.mT)
+    direction = torch.baddbmm(residual, weights.mT, pairs.sums, alpha=-1)[:, 0]
     sound = finite_rows(direction)[:, None]
-    unit = torch.eye(pairs.inner.shape[1], dtype=r.dtype, device=r.device)
-    inner = torch.where(sound[:, None], pairs.inner, unit)
-    return torch.where(sound, direction, r), pairs._replace(inner=inner, used=pairs.used & sound)
+    forgotten = ~sound[:, None]
+    pairs = pairs._replace(inner=pairs.inner.masked_fill(forgotten, 0.0), unused=pairs.unused | forgotten)
+    return torch.where(sound, direction, r), pairs

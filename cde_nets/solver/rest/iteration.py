@@ -24,6 +24,7 @@ class Evaluated(NamedTuple):
         residual: f(z) - z, shape (rows, numbers).
         size: |f(z)|, shape (rows,).
         tolerance: the solve's.
+        void: what the rows that started as none hold for a value; 0 in all other rows: at + void is the value.
         own: what the method keeps besides.
     """
 
@@ -31,6 +32,7 @@ class Evaluated(NamedTuple):
     residual: Tensor
     size: Tensor
     tolerance: Tolerance
+    void: Tensor
     own: Any = None
 
 
@@ -46,8 +48,9 @@ class Iteration(Scheme):
         z = problem.packed()
         known = finite_rows(z)
         at = torch.where(known[:, None], z, 0.0)
-        residual = problem.residual(at)
-        memory = Evaluated(at, residual, norms(at + residual), tolerance, self.begin(at))
+        residual, size = _evaluated(problem, at)
+        void = torch.where(known[:, None], 0.0, z)
+        memory = Evaluated(at, residual, size, tolerance, void, self.begin(at))
         return start(z, residual=torch.where(known, norms(residual), torch.nan), memory=memory)
 
     def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:
@@ -66,21 +69,48 @@ def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any =
     Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them, and
     no function is asked about states that are not finite.
     """
-    at = torch.where((state.running & finite_rows(value))[:, None], value, state.memory.at)
-    residual = problem.residual(at)
-    memory = state.memory._replace(at=at, residual=residual, size=norms(at + residual), own=own)
-    return replace(state, value=value, residual=norms(residual), moved=None, memory=memory)
+    memory: Evaluated = state.memory
+    going = state.running & finite_rows(value)
+    at = torch.where(going[:, None], value, memory.at)
+    residual, size = _evaluated(problem, at)
+    return replace(
+        state,
+        value=at + memory.void,
+        residual=norms(residual),
+        moved=None,
+        memory=memory._replace(at=at, residual=residual, size=size, own=own),
+        settled=going,
+    )
 
 
 def attempt(
     problem: FixedPointProblem, state: Iterate, trial: Tensor, good: Tensor, residual: Tensor, own: Any
 ) -> Iterate:
-    """The state at a trial with known residual, where it is good; other rows stay and have tried in vain."""
+    """The state at a trial with known residual, where it is good; other rows stay and have tried in vain.
+
+    Good are only rows that run and whose trial and residual are finite.
+    """
     memory: Evaluated = state.memory
-    value = torch.where(good[:, None], trial, memory.at)
-    kept = torch.where(good[:, None], residual, memory.residual)
-    memory = memory._replace(at=value, residual=kept, size=norms(value + kept), own=own)
-    return replace(state, value=value, residual=norms(kept), moved=good, memory=memory)
+    chosen = good[:, None]
+    at = torch.where(chosen, trial, memory.at)
+    kept = torch.where(chosen, residual, memory.residual)
+    return replace(
+        state,
+        value=at + memory.void,
+        residual=norms(kept),
+        moved=good,
+        memory=memory._replace(at=at, residual=kept, size=norms(at + kept), own=own),
+        settled=state.running,
+    )
+
+
+def _evaluated(problem: FixedPointProblem, at: Tensor) -> tuple[Tensor, Tensor]:
+    """The residual, and |f(z)|."""
+    if problem.is_root:
+        residual = problem.residual(at)
+        return residual, norms(at + residual)
+    image = problem.value(at)
+    return image - at, norms(image)
 
 
 def as_real(z: Tensor) -> Tensor:
@@ -102,7 +132,8 @@ def check_damping(value: Any) -> None:
 
 def fail(codes: Tensor, where: Tensor, why: Tensor | Status) -> Tensor:
     """The codes, with the given one for rows that would go on."""
-    return torch.where((codes == int(Status.RUNNING)) & where, why if isinstance(why, Tensor) else int(why), codes)
+    failed = (codes == int(Status.RUNNING)) & where
+    return torch.where(failed, why, codes) if isinstance(why, Tensor) else codes.masked_fill(failed, int(why))
 
 
 def check_flag(name: str, value: Any) -> None:

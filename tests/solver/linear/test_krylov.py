@@ -1,5 +1,7 @@
 """GMRES, CG and BiCGStab against what defines them, and against scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg
@@ -132,3 +134,38 @@ def test_the_basis_stays_orthonormal_where_one_pass_would_lose_it(systems):
         state = method.step(problem, state)
     basis = state.memory.cycle.basis[0]
     torch.testing.assert_close(basis @ basis.T, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-13)
+
+
+class Impatient(GMRES):
+    """Has rows checked, and so begin again, after steps of their own."""
+
+    asked = ((1, 0), (3, 1), (4, 1), (8, 2))
+
+    def step(self, problem, state):
+        after = super().step(problem, state)
+        check, n = after.memory.check, int(state.accepted.max())
+        due = check.due.clone()
+        for step, row in self.asked:
+            if step == n:
+                due[row] = ~check.true[row]
+        return replace(after, memory=after.memory._replace(check=check._replace(due=due)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 6, 7, 9, 11, 12])
+def test_rows_whose_cycles_are_out_of_step_have_each_the_least_residual_of_its_own_space(kinds, solve, steps):
+    systems = kinds.rotations(1.5, dim=8)
+    found = solve(systems, Impatient(restart=5), max_steps=steps)
+    for row in range(3):
+        alone = systems.rows(row)
+        base = w = torch.zeros(1, 8, dtype=torch.float64)
+        products, due = 0, False
+        for n in range(steps):
+            if due:
+                base, products, due = w, 0, False
+                continue
+            products += 1
+            r = alone.g - (alone.matrix @ base[:, :, None])[:, :, 0]
+            w = base + least_residual(krylov(alone.matrix, r, products), type(systems)(alone.J, r))
+            due = products == 5 or (n, row) in Impatient.asked
+        torch.testing.assert_close(found.w[row], w[0], rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(found.state.residual[row], alone.residual(w)[0], rtol=1e-9, atol=1e-12)
