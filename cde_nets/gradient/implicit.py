@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -170,16 +170,17 @@ class _RestPoint(torch.autograd.Function):
         function = problem.map.on(leaves)
         # Rows that failed stand where a living row stands, with cotangent zero.
         z = stand_in(z, alive)
+        wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
             w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
+            parts = function.pullback(z, w)[1:]
+        elif transforming():
+            parts = function.pullback(z, _adjoint(ctx.inner, function, z, alive, g))[1:]
         else:
-            w = _adjoint(ctx.inner, function, z, alive, g)
-        parts = function.pullback(z, w)[1:]
-        # torch.where over a large leaf takes as long as several products: not where some row is known to be alive.
+            parts = _recorded(ctx.inner, function, z, alive, g, wanted)
         if not ctx.inner.some:
             some = alive.any()
             parts = tuple(torch.where(some, part, 0.0) for part in parts)
-        wanted = ctx.needs_input_grad[4:]
         kept = [part if need else None for part, need in zip(parts, wanted, strict=True)]
         return None, None, None, None, *kept
 
@@ -237,6 +238,35 @@ class _LinearSolution(torch.autograd.Function):
         pull = torch.func.vjp(problem.product, torch.zeros_like(omega))[1]
         v = ctx.inner.solve(lambda a: pull(a)[0], omega, problem.product, alive)
         return None, None, v, None, None
+
+
+def _recorded(
+    inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor, ...]:
+    """The leaves' cotangents, where no graph of them is asked for: f is recorded once, and pulled back as often.
+
+    Raises:
+        RuntimeError: f depends on tensors that want a gradient and that it was not given.
+    """
+    with torch.enable_grad():
+        point = z.detach().requires_grad_()
+        inputs = [leaf.detach().requires_grad_(want) for leaf, want in zip(function.leaves, wanted, strict=True)]
+        value = function.on(inputs)(point)
+    if undeclared(value, (point, *inputs)):
+        raise RuntimeError(function.undeclared)
+
+    def product(w: Tensor) -> Tensor:
+        return _pulled(value, [point], w)[0]
+
+    w = inner.solve(product, g, lambda v: function.pushforward(z, v), alive)
+    found = iter(_pulled(value, [leaf for leaf in inputs if leaf.requires_grad], w))
+    return tuple(next(found) if leaf.requires_grad else leaf for leaf in inputs)
+
+
+def _pulled(value: Tensor, inputs: Sequence[Tensor], w: Tensor) -> Sequence[Tensor]:
+    if not value.requires_grad or not inputs:
+        return [torch.zeros_like(x) for x in inputs]
+    return torch.autograd.grad(value, inputs, w, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 def _adjoint(inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor) -> Tensor:

@@ -49,6 +49,15 @@ class PackedFunction:
         """How error messages call the function."""
         return self.what.removesuffix("'s value")
 
+    @property
+    def undeclared(self) -> str:
+        """What is said where a value depends on tensors that want a gradient and that are not among the leaves."""
+        return (
+            f"{self.who} depends here on tensors that want a gradient, that it was not given, and that it did not "
+            "depend on when that was checked: the gradient would miss them. Make it an nn.Module that holds them, "
+            "or pass them in args=(..)."
+        )
+
     def on(self, leaves: Sequence[Tensor]) -> PackedFunction:
         """The same with other tensors in the place of its leaves."""
         other = copy.copy(self)
@@ -94,11 +103,7 @@ class PackedFunction:
                 lambda y, *leaves: self._evaluate(y, lead, leaves), *(tensor.detach() for tensor in inputs)
             )
         if found[0].requires_grad:
-            raise RuntimeError(
-                f"{self.who} depends here on tensors that want a gradient, that it was not given, and that it did not "
-                "depend on when that was checked: the gradient would miss them. Make it an nn.Module that holds them, "
-                "or pass them in args=(..)."
-            )
+            raise RuntimeError(self.undeclared)
         return found[0], found[1]
 
     def pullback(self, x: Tensor, w: Tensor, *lead: Any) -> tuple[Tensor, ...]:
