@@ -115,7 +115,7 @@ def measure(size: tuple[int, int, float, float, torch.dtype], method: str, repea
 @app.command()
 def equilibrium(
     repeats: Annotated[int, typer.Option(min=1, help="Timings a row; the median counts.")] = 11,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Time equilibrium layers beside torchdeq's, forward alone and with the gradient."""
     torch.set_num_threads(threads)

@@ -133,7 +133,7 @@ def peak(run: Callable[[], None], device: str) -> float:
 @app.command()
 def equilibrium_memory(
     repeats: Annotated[int, typer.Option(min=1, help="Timings; the median counts.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/equilibrium_memory"),
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
