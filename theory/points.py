@@ -33,7 +33,9 @@ Progress = Callable[[int, int], None]
 
 # Curves in a row that bring nothing new, each with more orders, before a rank is taken for what it is.
 _PATIENCE = 2
-_MOST_ORDERS = 64
+_MORE_ORDERS, _MOST_ORDERS = 6, 64
+# Numbers that a curve of the most orders may hold: 8 MB for each of its series.
+_MOST_NUMBERS = 2**20
 
 
 def check_points(
@@ -244,13 +246,20 @@ def _run(
     space = RowSpace(m * count, p)
     curves: list[Any] = []
     while space.rank < target and idle < _PATIENCE and time.monotonic() < deadline:
+        if idle == _PATIENCE - 1:
+            # The last one before giving up: brackets that are needed may be deeper than any plan expects.
+            held = count * m * (m + program.count)
+            orders = min(_MOST_ORDERS, max(orders, _MOST_NUMBERS // held))
+        elif curves and orders == 1:
+            # Of order 0 a second curve brings nothing, whatever it is.
+            orders += _MORE_ORDERS
         controls = centred(rng.integers(0, p, (CONTROL_DEGREE + 1, program.count)), p)
         curves.append(tuple(tuple(int(c) % p for c in row) for row in controls))
         curve = Curve(program, points, controls, orders, p)
         gained, used = _add(space, curve, orders, len(curves) == 1, target, deadline, drift)
         depth = max(depth, used)
         if gained == 0:
-            idle, orders = idle + 1, min(orders + 6, _MOST_ORDERS)
+            idle, orders = idle + 1, min(orders + _MORE_ORDERS, _MOST_ORDERS)
         else:
             idle = 0
         if progress is not None:

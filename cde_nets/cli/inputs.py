@@ -66,8 +66,16 @@ def program_of(fields: str, dim: int, count: int, degree: int, seed: int) -> Pro
 
 
 def number_of(option: str, given: str) -> int | None:
-    """How many points, where that is what was given."""
+    """How many points, where that is what was given; None where it is the name of a file.
+
+    Raises:
+        ValueError: a number, but of no points.
+    """
     if not (given.isascii() and given.isdigit()):
+        if _is_number(given) and not Path(given).is_file():
+            raise ValueError(
+                f"{option} is {given}, expected a whole number from 1 to {_MOST_POINTS:,}, or a text file."
+            )
         return None
     if not 1 <= int(given) <= _MOST_POINTS:
         raise ValueError(f"{option} is {given}, expected 1 to {_MOST_POINTS:,}.")
@@ -78,7 +86,7 @@ def read_points(option: str, file: str, dim: int) -> list[list[Fraction]]:
     """The points of a text file, one a line.
 
     Raises:
-        ValueError: no such file, or lines that are not `dim` numbers.
+        ValueError: no such file, none in it, or lines that are not `dim` numbers.
     """
     if not Path(file).is_file():
         raise ValueError(f"{option} is {file!r}, expected a number or a text file with a point a line.")
@@ -89,9 +97,19 @@ def read_points(option: str, file: str, dim: int) -> list[list[Fraction]]:
         read = [[parse_number(number) for number in row] for row in rows if row]
     except ValueError as error:
         raise ValueError(f"{file}: expected a point a line: {error}.") from None
+    if not read:
+        raise ValueError(f"{file}: there are no points in it, expected one a line.")
     if any(len(row) != dim for row in read):
         raise ValueError(f"{file}: expected {dim} numbers a line; got {sorted({len(row) for row in read})}.")
     return read
+
+
+def _is_number(given: str) -> bool:
+    try:
+        float(given)
+    except ValueError:
+        return False
+    return True
 
 
 def text_of(path: Path) -> str:

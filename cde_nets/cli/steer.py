@@ -6,6 +6,7 @@ import json
 import math
 import time
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cde_nets.steer import Interpolation
 
 
+_STEERED = tuple(name for name in FAMILIES if name != "spherical")
+
+
 class Moving(StrEnum):
     """How a flow is animated."""
 
@@ -29,7 +33,7 @@ class Moving(StrEnum):
 
 
 def steer(
-    fields: Annotated[str, typer.Argument(help=f"A text file of fields, or drawn with --seed: {', '.join(FAMILIES)}.")],
+    fields: Annotated[str, typer.Argument(help=f"A text file of fields, or drawn with --seed: {', '.join(_STEERED)}.")],
     points: Annotated[
         str, typer.Option(help="N random points and targets in [-1, 1]^m, or a text file with a point a line.")
     ] = "10",
@@ -48,8 +52,8 @@ def steer(
         bool, typer.Option("--prove", help="Prove by interval arithmetic that exact controls are near.")
     ] = False,
     animate: Annotated[Moving | None, typer.Option(help="Also draw the flow as it moves.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the family, the points and the search.")] = 0,
-    time_limit: Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Of the family, the points and the search.")] = 0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that the search may take, above 0.")] = 60.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the result and the pictures.", show_default="runs/steer-SEED-TIME")
     ] = None,
@@ -58,6 +62,9 @@ def steer(
     ),
 ) -> None:
     """Find controls that carry points to targets, and draw how. Exits with 1 where they are not found.
+
+    Not found is also what is right for the steps and not for the ODE, where --refine-to asked for it, and what --prove
+    did not prove.
 
     Writes result.json with the controls, targets.png (two or three dimensions; the first two of more) and controls.png.
 
@@ -70,15 +77,20 @@ def steer(
         import torch
 
         from cde_nets.steer import interpolate
+        from cde_nets.steer.task import read_task
 
         if prove:
-            from theory.balls import require_flint
-
-            require_flint()
+            _require_flint()
         family = fields_of(fields, dim or 2, count or 5, degree or 2, seed)
         x, y = _task(points, targets, family.dim, seed)
         if animate is not None and family.dim < 2:
             raise ValueError("--animate draws two or three dimensions; the fields have one.")
+        asked: dict[str, Any] = {
+            "lam": lam, "readout": "identity" if identity else "difference", "steps": steps, "refine_to": refine_to,
+            "seed": seed, "time_limit": time_limit,
+        }  # fmt: skip
+        # Before there is a folder that would stay empty.
+        read_task(family, x, y, **asked)
         folder = out or Path("runs") / f"steer-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(1)  # products are small, and threads that wait for each other slow them down
@@ -86,28 +98,20 @@ def steer(
 
         with warnings.catch_warnings(record=True) as heard, errors.status("steering", spinner="dots"):
             warnings.simplefilter("always")
-            found = interpolate(
-                family,
-                x,
-                y,
-                lam=lam,
-                readout="identity" if identity else "difference",
-                steps=steps,
-                refine_to=refine_to,
-                least_energy=least_energy,
-                seed=seed,
-                time_limit=time_limit,
-            )
+            found = interpolate(family, x, y, least_energy=least_energy, **asked)
         for warning in heard:
             notify(f"warning: {warning.message}")
         result = _result(found, x, y, fields, seed)
+        # Before the proof, which may take long, and be broken off.
+        _write(folder, result)
         if prove:
             from cde_nets.steer import prove_interpolation
 
             with errors.status("proving", spinner="dots"):
                 proof = prove_interpolation(family, x, y, found)
             result["proof"] = {"proved": proof.proved, "radius": proof.radius if proof else None, "says": str(proof)}
-        _write(folder, result, family, found, x, y, animate)
+            _write(folder, result)
+        _draw(folder, family, found, x, y, animate)
 
     def show(console: Console) -> None:
         lines = [
@@ -133,6 +137,23 @@ def _refuse_unused(fields: str, given: dict[str, int | None]) -> None:
     explicit = [name for name in unused if name != "--dim"]
     if fields in ("five", "two") and explicit:
         raise ValueError(f"{', '.join(explicit)} would do nothing: {fields} fields of degree 2 are explicit.")
+    if fields == "spherical":
+        raise ValueError(
+            "spherical fields leave |x| as it is, and steps leave the spheres by more than targets may be missed by "
+            f'here. Expected one of {", ".join(_STEERED)}; in Python, interpolate takes readout="identity" and a '
+            "tolerance."
+        )
+    if fields == "linear" and "--degree" in unused:
+        raise ValueError("--degree would do nothing: linear fields are of degree 1.")
+
+
+def _require_flint() -> None:
+    from theory.balls import require_flint
+
+    try:
+        require_flint()
+    except ImportError as error:
+        raise ValueError(f"--prove: {error}") from None
 
 
 def _task(points: str, targets: str | None, dim: int, seed: int) -> tuple[Any, Any]:
@@ -144,15 +165,24 @@ def _task(points: str, targets: str | None, dim: int, seed: int) -> tuple[Any, A
         if targets is not None:
             raise ValueError("--targets would do nothing: random points have random targets. Name a file by --points.")
         generator = torch.Generator().manual_seed(seed)
-        drawn = 2 * torch.rand(2, number, dim, generator=generator, dtype=torch.float64) - 1
-        return drawn[0], drawn[1]
+        x, y = 2 * torch.rand(2, number, dim, generator=generator, dtype=torch.float64) - 1
+        return x, y
     if targets is None:
-        raise ValueError("--points is a file, and --targets is missing: name a file with as many targets.")
+        if Path(points).is_file():
+            raise ValueError("--points is a file, and --targets is missing: name a file with as many targets.")
+        raise ValueError(f"--points is {points!r}, expected a number or a text file with a point a line.")
     read = [read_points(*named, dim) for named in (("--points", points), ("--targets", targets))]
     if len(read[0]) != len(read[1]):
         raise ValueError(f"{points} has {len(read[0])} points and {targets} {len(read[1])} targets, expected as many.")
-    x, y = (torch.tensor([[float(number) for number in row] for row in rows], dtype=torch.float64) for rows in read)
+    x, y = (torch.tensor(_floats(*named), dtype=torch.float64) for named in zip((points, targets), read, strict=True))
     return x, y
+
+
+def _floats(file: str, rows: list[list[Fraction]]) -> list[list[float]]:
+    try:
+        return [[float(number) for number in row] for row in rows]
+    except OverflowError:
+        raise ValueError(f"{file}: a number in it is too large for floats, expected less than 1.8e308.") from None
 
 
 def _result(found: Interpolation, x: Any, y: Any, fields: str, seed: int) -> dict[str, Any]:
@@ -179,14 +209,16 @@ def _result(found: Interpolation, x: Any, y: Any, fields: str, seed: int) -> dic
     }
 
 
-def _write(
-    folder: Path, result: dict[str, Any], family: Fields, found: Interpolation, x: Any, y: Any, moving: Moving | None
-) -> None:
+def _write(folder: Path, result: dict[str, Any]) -> None:
     from cde_nets.atomic import write_atomically
+
+    write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _draw(folder: Path, family: Fields, found: Interpolation, x: Any, y: Any, moving: Moving | None) -> None:
     from cde_nets.nn import ControlledODE
     from cde_nets.plot import animate, control_curves, save, targets
 
-    write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     save(control_curves(found.control), folder / "controls.png")
     if family.dim < 2:
         return

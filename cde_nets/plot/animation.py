@@ -24,13 +24,15 @@ from PIL import Image
 from cde_nets.atomic import write_atomically
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.plot.paths import Paths, Points, Trajectory, as_floats, coordinates, extent, paths
-from cde_nets.plot.space import draw_points, labelled, line_width, show, space
+from cde_nets.plot.space import Labels, draw_points, labelled, line_width, show, space
 from cde_nets.plot.streamlines import draw_strokes
 from cde_nets.plot.style import styled
 from cde_nets.plot.trajectories import check_labels, draw_crosses, draw_lines, goals_of
 
 # Pieces of a trail, each paler than the one before it.
 _PIECES = 12
+# With fewer pixels an inch nothing can be read.
+_LEAST_DPI = 20
 # Seconds for which a GIF stands at its end before it starts again.
 _REST = 1.0
 
@@ -38,14 +40,14 @@ _REST = 1.0
 @torch.no_grad()
 def animate(
     flow: ControlledODE | Trajectory,
-    path: Path,
+    path: str | Path,
     x: Points | None = None,
     *,
     y: Points | None = None,
     lam: float | None = None,
     dims: Sequence[int] | None = None,
     times: Sequence[float] | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Labels | None = None,
     streamlines: bool | None = None,
     trail: float = 0.15,
     fps: int = 20,
@@ -70,7 +72,7 @@ def animate(
         trail: how far back trails reach, as a share of the whole time.
         fps: frames a second, at most 50.
         seconds: how long it plays.
-        dpi: pixels an inch; the picture is about 5.6 by 4.8 inches.
+        dpi: pixels an inch, 20 or more; the picture is about 5.6 by 4.8 inches.
 
     Raises:
         ValueError: another ending, numbers out of range, streamlines of what has none; all that `targets` refuses.
@@ -78,6 +80,7 @@ def animate(
         OSError: the file cannot be written.
         DivergedError: the flow raises it.
     """
+    path = Path(path)
     write = _writer(path)
     frames = _frames(fps, seconds, trail, dpi)
     points, dim = extent(flow, x)
@@ -236,8 +239,8 @@ def _frames(fps: int, seconds: float, trail: float, dpi: float) -> int:
         raise ValueError(f"seconds is {seconds}, expected enough for two frames or more at {fps} a second.")
     if not 0 < trail <= 1:
         raise ValueError(f"trail is {trail}, expected a share of the time above 0 and up to 1.")
-    if not 0 < dpi < math.inf:
-        raise ValueError(f"dpi is {dpi}, expected a positive number.")
+    if not _LEAST_DPI <= dpi < math.inf:
+        raise ValueError(f"dpi is {dpi}, expected at least {_LEAST_DPI}: with fewer there is no room for the axes.")
     return round(fps * seconds)
 
 

@@ -43,8 +43,11 @@ def control_map(
         row: which row's control, where each has its own.
 
     Raises:
-        ValueError: a row where all share the control, or none, or one too many, where each has its own.
+        ValueError: a row where all share the control, or none, or one too many, where each has its own; a limit that
+            is negative or not finite.
     """
+    if limit is not None and not 0 <= limit < math.inf:
+        raise ValueError(f"limit is {limit}, expected a number from 0 up, or None for the largest |u|.")
     values = cells(control, row).T
     few = isinstance(control, PiecewiseConstantControl) and control.steps <= _FEW_INTERVALS
     with styled():
@@ -175,8 +178,10 @@ def controls(flows: Sequence[ControlledODE]) -> Figure:
         flows: with piecewise constant controls, one a stage.
 
     Raises:
-        ValueError: a control of another kind.
+        ValueError: no flows, or a control of another kind.
     """
+    if not flows:
+        raise ValueError("controls() draws the flows of a network, and there are none: expected one or more.")
     stages = [flow.control for flow in flows if isinstance(flow.control, PiecewiseConstantControl)]
     if len(stages) < len(flows):
         raise ValueError("controls() draws piecewise constant controls; one of the flows has another kind.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -60,10 +61,11 @@ def coordinates(dim: int, dims: Sequence[int] | None) -> tuple[int, ...]:
         if dim > 3:
             raise ValueError(f"The states have {dim} coordinates and a picture 2 or 3: choose them, as dims=(0, 1).")
         return tuple(range(dim))
-    chosen = tuple(dims)
-    if len(chosen) not in (2, 3) or len(set(chosen)) < len(chosen) or not all(0 <= k < dim for k in chosen):
+    chosen = tuple(dims) if isinstance(dims, Iterable) else ()
+    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and 0 <= k < dim for k in chosen)
+    if len(chosen) not in (2, 3) or len(set(chosen)) < len(chosen) or not whole:
         raise ValueError(f"dims is {dims!r}, expected two or three different numbers from 0 to {dim - 1}, as (0, 1).")
-    return chosen
+    return tuple(int(k) for k in chosen)
 
 
 def extent(flow: ControlledODE | Trajectory, x: Points | None) -> tuple[int, int]:

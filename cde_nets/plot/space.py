@@ -12,11 +12,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba_array
 from matplotlib.markers import MarkerStyle
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cde_nets.plot.style import COLOURS, axes, figure, styled
 
 # Yellow is left out: on white it is hardly seen.
 _FEW = tuple(colour for colour in COLOURS if colour != "#F0E442")
+# One a point; equal ones share a colour.
+Labels = Sequence[object] | Tensor | NDArray[Any]
 _SHAPES = ("o", "s", "^", "D", "v")
 
 
@@ -133,8 +136,11 @@ def line_width(count: int) -> float:
     return float(np.clip(1.4 * (25 / count) ** 0.4, 0.4, 1.4))
 
 
-def labelled(labels: Sequence[object]) -> tuple[list[object], NDArray[np.float64], NDArray[np.float64]]:
+def labelled(labels: Labels) -> tuple[list[object], NDArray[np.float64], NDArray[np.float64]]:
     """The labels that occur, in order, the colour of each, and the colour of every point."""
+    if isinstance(labels, Tensor | np.ndarray):
+        # Numbers of a tensor are tensors, of which no two are equal as keys.
+        labels = labels.tolist()
     names = list(dict.fromkeys(labels))
     palette = colours_of(len(names))
     return names, palette, palette[[names.index(label) for label in labels]]

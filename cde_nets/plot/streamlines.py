@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def streamlines(
         raise ValueError(f"u has shape {tuple(u.shape)}, expected ({fields.count},): one number a field.")
     if not (density > 0 and np.isfinite(density)):
         raise ValueError(f"density is {density}, expected a positive number.")
-    if limits is not None and not all(-np.inf < low < high < np.inf for low, high in limits):
+    if limits is not None and not _are_limits(limits):
         raise ValueError(f"limits is {limits}, expected ((left, right), (bottom, top)), finite and rising.")
     with styled():
         ax = space(ax, (0, 1))
@@ -70,6 +71,14 @@ def streamlines(
             show(ax, np.array([[-1.0, -1.0], [1.0, 1.0]]), more=False, margin=0.0)
         _draw(ax, fields, u, limits, density)
     return ax
+
+
+def _are_limits(limits: Any) -> bool:
+    try:
+        pairs = np.asarray(limits, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return pairs.shape == (2, 2) and bool(np.isfinite(pairs).all() and (pairs[:, 0] < pairs[:, 1]).all())
 
 
 def _draw(ax: Axes, fields: Fields, u: Inexact[Tensor, "count"], limits: Limits | None, density: float) -> None:

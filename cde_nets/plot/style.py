@@ -67,12 +67,19 @@ def plain_log_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def save(drawn: Axes | Figure, path: Path) -> None:
+def save(drawn: Axes | Figure, path: str | Path) -> None:
     """Write a picture; the ending chooses the format.
 
     Raises:
+        ValueError: no ending, or one of no format.
         OSError: the file cannot be written.
     """
+    path = Path(path)
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in known:
+        raise ValueError(
+            f"The file is {path.name!r}, expected a name that ends in one of .{', .'.join(sorted(known))}."
+        )
     whole = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     assert whole is not None
     with styled():

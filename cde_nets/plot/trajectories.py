@@ -11,10 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.plot.paths import Points, Trajectory, as_floats, coordinates, extent, paths
-from cde_nets.plot.space import colours_of, draw_points, labelled, line_width, marker_area, scatter, show, space
+from cde_nets.plot.space import Labels, colours_of, draw_points, labelled, line_width, marker_area, scatter, show, space
 from cde_nets.plot.style import styled
 
 _LEGEND = "#555555"
@@ -26,7 +27,7 @@ def trajectories(
     ax: Axes | None = None,
     *,
     dims: Sequence[int] | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Labels | None = None,
 ) -> Axes:
     """Paths of points, in the plane or in space: hollow where they start, filled where they end.
 
@@ -100,13 +101,15 @@ def targets(
         draw_points(ax, path[-1], colours, filled=True, shapes=True, scale=0.5)
         draw_crosses(ax, seen, colours)
         left = np.linalg.norm(found.states[-1] - goals, axis=1).max()
-        ax.set_title(f"{points} points, largest distance left {left:.2g}")
+        ax.set_title(f"{points} point{'s' if points > 1 else ''}, largest distance left {left:.2g}")
         beside(ax, [_key("o", "start", _LEGEND, hollow=True), _key("o", "end", _LEGEND), _key("x", "target", _LEGEND)])
     return ax
 
 
-def check_labels(labels: Sequence[object] | None, points: int) -> None:
+def check_labels(labels: Labels | None, points: int) -> None:
     """Refuse labels that are not one a point (ValueError)."""
+    if isinstance(labels, Tensor | np.ndarray) and labels.ndim != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, expected ({points},): one a point.")
     if labels is not None and len(labels) != points:
         raise ValueError(f"labels has {len(labels)} entries, expected {points}: one a point.")
 

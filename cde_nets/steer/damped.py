@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cde_nets.steer.endpoint import Endpoint
+from cde_nets.steer.endpoint import Endpoint, Linearized
 
 # Steps in a row that bring less than a hundredth, before an attempt is given up.
 _PATIENCE = 8
@@ -26,6 +27,8 @@ class Attempt:
         rejected: those that blew up or did not bring the ends nearer.
         blown_up: of these, how many left every bounded set.
         damping: mu at the end, with which to go on; None at the start.
+        linearized: the ends of these values, and their Jacobian, where they were computed.
+        late: whether it was the deadline that ended it.
     """
 
     values: Float[Tensor, "steps count"]
@@ -34,6 +37,8 @@ class Attempt:
     rejected: int = 0
     blown_up: int = 0
     damping: float | None = None
+    linearized: Linearized | None = None
+    late: bool = False
 
 
 def approach(
@@ -45,6 +50,7 @@ def approach(
     most: int,
     deadline: float,
     damping: float | None = None,
+    known: Linearized | None = None,
 ) -> Attempt:
     """Levenberg and Marquardt's method on X_1(values) = target, for more numbers than outputs.
 
@@ -60,8 +66,9 @@ def approach(
         most: evaluations; more while each step at least halves what is left.
         deadline: by `time.monotonic`.
         damping: mu to begin with, from an attempt that goes on.
+        known: `endpoint.linearized(values)`, where it is at hand.
     """
-    found = endpoint.linearized(values)
+    found = endpoint.linearized(values) if known is None else known
     if found is None:
         return Attempt(values, float("inf"), blown_up=1)
     x, jacobian = found
@@ -71,9 +78,13 @@ def approach(
     identity = torch.eye(len(r), dtype=r.dtype, device=r.device)
     mu = 1e-3 * scale if damping is None else damping
     grow, steps, rejected, blown_up, idle = 2.0, 0, 0, 0, 0
-    converging = False
-    while steps + rejected < most or converging:
-        if float(r.abs().amax()) <= tolerance or idle == _PATIENCE or mu > 1e8 * scale or time.monotonic() > deadline:
+    converging = late = False
+    # Where J J^T is more than floats hold, no mu will do.
+    while (steps + rejected < most or converging) and math.isfinite(scale):
+        if float(r.abs().amax()) <= tolerance or idle == _PATIENCE or mu > 1e8 * scale:
+            break
+        late = time.monotonic() > deadline
+        if late:
             break
         converging = False
         factor, failed = torch.linalg.cholesky_ex(gram + mu * identity)
@@ -97,4 +108,4 @@ def approach(
         mu = max(mu * (0.1 if gain > 0.9 else 0.5 if gain > 0.6 else 1.0 if gain > 0.2 else 2.0), 1e-17 * scale)
         converging = float(r @ r) < 0.25 * before
         idle = idle + 1 if float(r @ r) > 0.98 * before else 0
-    return Attempt(values, float(r.abs().amax()), steps, rejected, blown_up, mu)
+    return Attempt(values, float(r.abs().amax()), steps, rejected, blown_up, mu, (x, jacobian), late)

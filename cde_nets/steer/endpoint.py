@@ -18,6 +18,10 @@ _MOST_NUMBERS = 2**25
 _SMALL = 2**11
 
 
+# Ends X_1, shape (N, m), and their Jacobian in the control's numbers, (N m, M d).
+Linearized = tuple[Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """The map from the values of a piecewise constant control to the ends of N points' flows.

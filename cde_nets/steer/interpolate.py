@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 import warnings
 
@@ -12,19 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields import Fields
-from cde_nets.options import suggest
 from cde_nets.solver.flow.tableau import TABLEAUS
 from cde_nets.steer.endpoint import Endpoint
+from cde_nets.steer.report import report
 from cde_nets.steer.result import Interpolation
 from cde_nets.steer.search import Search
+from cde_nets.steer.task import read_task
 
-READOUTS = ("difference", "identity")
-# Numbers of the control for each number that is asked for: fewer than two leave most starts stuck.
-_OVERSAMPLING = 4
-# Values of lambda that are tried one after the other where none is given.
-_LAMBDAS = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
-# The least number of intervals: with fewer, small problems get stuck though their numbers would do.
-_LEAST_STEPS = 48
+# The share of the time in which lambda is lowered, where there is more to do after it.
+_DESCENT = 0.4
+# Seconds for the certificate, and no more than this share of the time.
+_CERTIFICATE, _SHARE = 10.0, 0.5
 
 
 def interpolate(
@@ -50,11 +46,15 @@ def interpolate(
     First for the shortest control, under a penalty that is let go (`cde_nets.steer.regularized`). Where that gets
     stuck, from random loops, whose flows come back to x and whose Jacobians are not singular, those first from which
     the targets are nearest to first order (`cde_nets.steer.starts`). Where no lambda is given, it is lowered from
-    solution to solution as far as time allows.
+    solution to solution as far as time allows: 40 % of the time where `least_energy` or `refine_to` follow.
 
     This interpolates with the discrete steps. With `refine_to` they are made finer, and the problem solved again from
     there, until the readout stays that near to y under twice as many steps: then the ODE interpolates. Controls of
-    little energy need fewer steps: `least_energy` helps there, and makes paths that please the eye.
+    little energy need fewer steps: `least_energy` helps there, and makes paths that please the eye. Where no lambda is
+    given, the smallest one is returned of which the ODE was reached.
+
+    Fields that are tangent to spheres leave |x| as it is: there only X_1 = y with |y_i| = |x_i| can be asked for,
+    with a tolerance no smaller than the error by which steps leave the spheres.
 
     Args:
         fields: V_1..V_d; computed with in float64, whatever their dtype.
@@ -67,112 +67,64 @@ def interpolate(
         method: an explicit Runge-Kutta method by name; None takes "rk4", and "tsit5" with `refine_to`.
         tolerance: of the residual, the largest entry of |readout - y|.
         least_energy: go on to a local minimum of int |u|^2, or near one.
-        refine_to: the residual of the ODE; None leaves the steps as they are.
-        seed: of the loops.
-        time_limit: seconds, after which the best that was found is returned.
+        refine_to: the residual of the ODE, no less than the tolerance; None leaves the steps as they are.
+        seed: of the loops, 0 to 2**64 - 1.
+        time_limit: seconds, after which the best that was found is returned: a Jacobian that is at work is finished.
         certify: whether to ask `theory.check_points` first, and to warn where nothing is proved.
 
     Returns:
-        Never raises for what it could not reach: see `Interpolation.status` and `.reason`.
+        True as a condition where all that was asked for was reached. Never raises for what could not be reached: see
+        `Interpolation.status` and `.reason`, which also says what there was no time for.
 
     Raises:
-        ValueError: points or targets of another shape, not finite, or that coincide; a lambda that is not positive, or
-            given with the identity; fewer numbers M d than the m N that are asked for; an unknown method or readout;
-            a tolerance, refine_to or time_limit that is not positive, a tolerance below rounding, substeps below one.
+        ValueError: fields that are none, or complex; points or targets that are no real tensors, of another shape, not
+            finite, or that coincide, or where the fields are not finite; ends off the points' spheres, along fields
+            that are tangent to these; a lambda that is not positive, or given with the identity; fewer numbers M d
+            than the m N that are asked for; an unknown method or readout; a tolerance, refine_to or time_limit that is
+            not positive, a tolerance below rounding, a refine_to below the tolerance; steps or substeps that are no
+            whole numbers from 1 up; another seed.
     """
-    fields = copy.deepcopy(fields).double()
-    x, y = x.detach().double(), y.detach().double()
-    method = method or ("rk4" if refine_to is None else "tsit5")
-    _check(fields, x, y, lam, readout, method)
-    _check_numbers(substeps, {"tolerance": tolerance, "refine_to": refine_to, "time_limit": time_limit})
-    rounding = 4 * torch.finfo(x.dtype).eps * float(x.abs().amax()) * (lam or 1.0)
-    if tolerance < rounding:
-        raise ValueError(
-            f"tolerance is {tolerance:g}, less than rounding leaves of x and lambda: expected at least {rounding:.1e}. "
-            "Scale points and fields to about one."
-        )
-    points, dim = x.shape
-    steps = _steps(steps, fields.count, points * dim)
-    deadline = time.monotonic() + time_limit
-    rank, full = _certified(fields, x, certify)
-    shift = y - x if readout == "identity" else y
-    far = 1e6 * (1 + float(x.abs().amax()))
-    endpoint = Endpoint(fields, x, TABLEAUS[method].bare, substeps, far)
-    search = Search(endpoint, shift, steps, tolerance, deadline, torch.Generator().manual_seed(seed))
+    task = read_task(
+        fields,
+        x,
+        y,
+        lam=lam,
+        readout=readout,
+        steps=steps,
+        substeps=substeps,
+        method=method,
+        tolerance=tolerance,
+        refine_to=refine_to,
+        seed=seed,
+        time_limit=time_limit,
+    )
+    deadline = time.monotonic() + task.time_limit
+    seconds = min(_CERTIFICATE, _SHARE * task.time_limit)
+    rank, full = _certified(task.fields, task.x, seconds) if certify else (None, None)
+    tableau = TABLEAUS[task.method]
+    search = Search(
+        Endpoint(task.fields, task.x, tableau.bare, task.substeps, task.far),
+        task.shift,
+        task.steps,
+        task.tolerance,
+        deadline,
+        torch.Generator().manual_seed(task.seed),
+    )
     with torch.no_grad():
-        given = 1.0 if readout == "identity" else lam
-        if given is not None:
-            search.solve(given)
+        if lam is not None or task.readout == "identity":
+            search.solve(task.lambdas[0])
         else:
-            search.lower(_LAMBDAS)
-        if search.solved and least_energy:
-            search.shorten()
-        if search.solved and refine_to is not None:
-            search.refine(refine_to, TABLEAUS[method].order)
-        return search.result(method, readout, refine_to, rank, full)
+            search.lower(task.lambdas, _DESCENT if least_energy or task.refine_to is not None else 1.0)
+        search.finish(least_energy, task.refine_to, tableau.order)
+        return report(search, task, rank, full)
 
 
-def _steps(steps: int | None, count: int, outputs: int) -> int:
-    least = math.ceil(outputs / count)
-    if steps is None:
-        return max(_LEAST_STEPS, 2 * math.ceil(_OVERSAMPLING * least / 2))
-    if steps < least:
-        raise ValueError(
-            f"steps is {steps}: {steps} x {count} numbers for {outputs} that are asked for; expected at least {least} "
-            f"steps, and better {_OVERSAMPLING * least}."
-        )
-    return steps
-
-
-def _check_numbers(substeps: int, positive: dict[str, float | None]) -> None:
-    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
-        raise ValueError(f"substeps is {substeps!r}, expected a whole number of at least 1.")
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value}, expected a positive number.")
-
-
-def _check(fields: Fields, x: Tensor, y: Tensor, lam: float | None, readout: str, method: str) -> None:
-    if x.ndim != 2 or x.shape[1] != fields.dim or not len(x) or x.shape != y.shape:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}, expected (points, {fields.dim}) both, points >= 1."
-        )
-    if readout not in READOUTS:
-        raise ValueError(f"readout is {readout!r}, expected one of {', '.join(READOUTS)}{suggest(readout, READOUTS)}.")
-    if method not in TABLEAUS:
-        raise ValueError(
-            f"method is {method!r}, expected one of {', '.join(TABLEAUS)}{suggest(method, tuple(TABLEAUS))}."
-        )
-    if lam is not None and readout == "identity":
-        raise ValueError(f"lam is {lam}, but the identity readout has none: drop it.")
-    if lam is not None and not (lam > 0 and math.isfinite(lam)):
-        raise ValueError(f"lam is {lam}, expected a positive number or None.")
-    for name, rows in (("x", x), ("y", y)):
-        bad = (~torch.isfinite(rows)).any(1).nonzero()
-        if len(bad):
-            raise ValueError(f"{name}: row {int(bad[0])} is not finite: {rows[int(bad[0])].tolist()}.")
-    _refuse_equal("x", x, "which no flow tells apart")
-    if readout == "identity":
-        _refuse_equal("y", y, "where no flow carries two points")
-    elif lam is not None:
-        _refuse_equal("x + y / lam", x + y / lam, "where no flow carries two points: take another lam")
-
-
-def _refuse_equal(name: str, rows: Tensor, why: str) -> None:
-    _, inverse, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
-    if int(counts.amax()) > 1:
-        first, second = (inverse == int(counts.argmax())).nonzero()[:2, 0].tolist()
-        raise ValueError(f"{name}: rows {first} and {second} are the same point, {why}.")
-
-
-def _certified(fields: Fields, x: Tensor, wanted: bool) -> tuple[int | None, int | None]:
+def _certified(fields: Fields, x: Tensor, seconds: float) -> tuple[int | None, int | None]:
     """Rank and full rank at the points; a warning where the condition is not proved."""
-    if not wanted:
-        return None, None
     import theory
 
     try:
-        found = theory.check_points(fields.exact(), x.cpu().numpy(), seed=0, time_limit=10.0)
+        found = theory.check_points(fields.exact(), x.cpu().numpy(), seed=0, time_limit=seconds)
     except ValueError as error:  # no polynomials, or not at these points
         warnings.warn(f"No certificate of the fields: {error}", stacklevel=3)
         return None, None

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import copy
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields import Fields
+from cde_nets.options import suggesting
 from cde_nets.solver.flow.tableau import TABLEAUS
 from cde_nets.steer.result import Interpolation
+from cde_nets.steer.task import reals
 
 if TYPE_CHECKING:
     from theory import Enclosure
 
 
+@suggesting
 def prove_interpolation(
     fields: Fields,
     x: Float[Tensor, "points dim"],
     y: Float[Tensor, "points dim"],
     found: Interpolation,
-    **options: Any,
+    *,
+    precision: int = 128,
+    radius: float | None = None,
+    time_limit: float | None = None,
 ) -> Enclosure:
     """Prove by interval arithmetic that exact controls lie near those found: `theory.enclose`.
 
@@ -35,20 +41,26 @@ def prove_interpolation(
         x: as given.
         y: as given.
         found: what it returned.
-        **options: of `theory.enclose`: precision, radius, time_limit.
+        precision: of the balls, in bits.
+        radius: the distance that is to be proved; None proves the best that can be.
+        time_limit: seconds, after which nothing is proved.
 
     Raises:
         ValueError: fields, points or targets that are not those of the result; as `theory.enclose`.
+        TypeError: another option. Lambda, the method and its steps are those of the result.
         ImportError: python-flint is missing.
     """
     from theory import enclose
 
+    if not isinstance(found, Interpolation):
+        raise ValueError(f"found is a {type(found).__name__}, expected what interpolate returned.")
+    x, y = (reals(name, rows, fields) for name, rows in (("x", x), ("y", y)))
     if x.shape != found.ends.shape or y.shape != x.shape or fields.count != found.control.count:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, y {tuple(y.shape)} and there are {fields.count} fields; the result is of "
             f"{len(found.ends)} points of R^{found.ends.shape[1]} and {found.control.count} fields."
         )
-    start, wanted = x.detach().cpu().double().numpy(), y.detach().cpu().double().numpy()
+    start, wanted = x.cpu().numpy(), y.cpu().numpy()
     if found.readout == "identity":
         # y - x would round; the theorem's target is y itself.
         pairs = zip(wanted.ravel().tolist(), start.ravel().tolist(), strict=True)
@@ -64,5 +76,7 @@ def prove_interpolation(
         b=tableau.b,
         substeps=found.substeps,
         lam=found.lam,
-        **options,
+        precision=precision,
+        radius=radius,
+        time_limit=time_limit,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -50,7 +51,8 @@ def calm(
     identity = torch.eye(len(r), dtype=r.dtype, device=r.device)
     mu, steps, rejected, blown_up = _FROM * scale, 0, 0, 0
     while (
-        mu > _TO * scale
+        math.isfinite(scale)
+        and mu > _TO * scale
         and steps + rejected < most
         and float(r.abs().amax()) > tolerance
         and time.monotonic() < deadline
@@ -59,15 +61,15 @@ def calm(
         wanted = torch.linalg.solve(jacobian @ jacobian.mT + mu * identity, jacobian @ u - r)
         step = (jacobian.mT @ wanted - u).reshape(values.shape)
         before, share, taken = float(r @ r + mu * (u @ u)), 1.0, False
-        while not taken and share > _SHORTEST and steps + rejected < most:
+        while not taken and share > _SHORTEST and steps + rejected < most and time.monotonic() < deadline:
             moved = values + share * step
             again = endpoint.linearized(moved)
             left = None if again is None else (again[0] - target).flatten()
             taken = left is not None and float(left @ left + mu * moved.square().sum()) < before * (1 - 1e-4 * share)
             if again is not None and left is not None and taken:
-                values, steps, r, jacobian = moved, steps + 1, left, again[1]
+                values, steps, r, x, jacobian = moved, steps + 1, left, *again
             else:
                 share, rejected, blown_up = share / 3, rejected + 1, blown_up + (again is None)
         # Slowly where steps had to be short: a path that is followed closely is not lost.
         mu *= _FALL if share > 0.3 else _FALL**0.25 if taken else 0.3
-    return Attempt(values, float(r.abs().amax()), steps, rejected, blown_up)
+    return Attempt(values, float(r.abs().amax()), steps, rejected, blown_up, linearized=(x, jacobian))

@@ -17,7 +17,7 @@ class SteerStatus(Enum):
 
     SOLVED = "solved"
     COARSE = "solved for the steps taken, not for the ODE: allow more substeps"
-    NOT_SOLVED = "not solved: try a larger lam, more steps or other seeds"
+    NOT_SOLVED = "not solved"
     NO_START = "every loop blew up: scale points and fields down"
 
     def __str__(self) -> str:
@@ -28,6 +28,8 @@ class SteerStatus(Enum):
 class Interpolation:
     """Controls that carry points to targets, or what came nearest.
 
+    True as a condition where the status is SOLVED: for the ODE too, where that was asked for by `refine_to`.
+
     Attributes:
         control: piecewise constant, float64.
         method: the steps taken: `cn.ControlledODE(fields.double(), control, method)` is the flow.
@@ -37,10 +39,10 @@ class Interpolation:
         substeps: steps of the method on each of the control's intervals.
         refined_residual: the same with twice as many steps: what is left for the ODE itself.
         energy: int |u|^2 dt.
-        smallest_singular_value: of the Jacobian of the ends X_1 in the control's numbers.
-        condition: largest over smallest singular value.
+        smallest_singular_value: of the Jacobian of the ends X_1 in the control's numbers; NaN where it is not finite.
+        condition: largest over smallest singular value; infinite where the Jacobian is not finite.
         status: how it ended.
-        reason: in words, with figures.
+        reason: in words, with figures: how near, what there was no time for, and what to try.
         attempts: starts from which a solution was tried.
         evaluations: accepted and rejected steps of the damped least squares, all attempts together.
         blown_up: starts and steps that were rejected as they left every bounded set.
@@ -70,7 +72,7 @@ class Interpolation:
     ends: Float[Tensor, "points dim"]
 
     def __bool__(self) -> bool:
-        return self.status in (SteerStatus.SOLVED, SteerStatus.COARSE)
+        return self.status is SteerStatus.SOLVED
 
     def __str__(self) -> str:
         return f"{self.status}: {self.reason}"

@@ -1,21 +1,18 @@
-"""The search for a control: what is tried, and in which order."""
+"""The search for a control: what is tried, in which order, and for how long."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from cde_nets.controls import PiecewiseConstantControl
-from cde_nets.solver import RungeKutta
 from cde_nets.steer.damped import Attempt, approach
-from cde_nets.steer.endpoint import Endpoint
+from cde_nets.steer.endpoint import Endpoint, Linearized
 from cde_nets.steer.energy import shorten
 from cde_nets.steer.regularized import calm
-from cde_nets.steer.result import Interpolation, SteerStatus
 from cde_nets.steer.starts import Start, loops, quiet
 
 # Evaluations of the penalised method, and of damped least squares after it.
@@ -25,10 +22,41 @@ _TRIES, _MORE_TRIES, _FEW = 4, 10, 100
 # Loops from which the targets are tried, and evaluations of each before the worse half is given up; twice as many in
 # the next round, up to the last.
 _ATTEMPTS, _ROUND, _LAST = 12, 10, 160
+# The share of the time that is left in which a first lambda is to be reached, and another one.
+_FIRST, _NEXT = 0.9, 0.5
 # Evaluations from a solution to that of a lambda nearby, or of finer steps.
 _NEARBY = 40
-# The factor by which steps are made finer at most, where errors fall as the method's order says.
-_FINEST = 8
+# The factor by which steps are made finer at most, where errors fall as the method's order says; and how many of them
+# there may be on an interval: by then rounding is all that changes.
+_FINEST, _MOST_SUBSTEPS = 8, 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """A control.
+
+    Attributes:
+        values: shape (M, d).
+        lam: lambda.
+        nearest: its residual, the largest entry of |lambda (X_1 - x) - shift|.
+        endpoint: with the steps for which this holds.
+        linearized: the ends and their Jacobian, where they were computed.
+        refined: the residual under twice as many steps, where it was computed.
+        missing: what there was no time for.
+    """
+
+    values: Tensor
+    lam: float
+    nearest: float
+    endpoint: Endpoint
+    linearized: Linearized | None = None
+    refined: float | None = None
+    missing: tuple[str, ...] = ()
+
+    def error(self, endpoint: Endpoint, shift: Tensor) -> float:
+        """The residual with other steps; infinite where a point blows up."""
+        ended = endpoint.at(self.values)
+        return math.inf if ended is None else float((self.lam * (ended - endpoint.x) - shift).abs().amax())
 
 
 @dataclass
@@ -36,17 +64,20 @@ class Search:
     """The state of a search: what has been found, and what it took.
 
     Attributes:
-        endpoint: the map.
+        endpoint: the map, with the steps to begin with.
         shift: lambda (X_1 - x) as it should be, shape (N, m).
         steps: M.
         tolerance: of lambda (X_1 - x) - shift.
         deadline: by `time.monotonic`.
         generator: of loops.
-        values: the best control so far, shape (M, d).
-        lam: its lambda.
-        nearest: its residual.
-        solved: whether it solves the problem for that lambda.
+        best: the best control so far.
+        solved: whether it solves the problem for its lambda.
+        ladder: the solution of every lambda that was reached, the largest first.
         smallest: the smallest singular value at the best loop.
+        attempts: starts from which a solution was tried.
+        evaluations: accepted and rejected steps.
+        blown_up: starts and steps that left every bounded set.
+        seconds: what a Jacobian takes, for each step on an interval.
     """
 
     endpoint: Endpoint
@@ -55,95 +86,121 @@ class Search:
     tolerance: float
     deadline: float
     generator: torch.Generator
-    values: Tensor | None = None
-    lam: float = math.inf
-    nearest: float = math.inf
+    best: Found | None = None
     solved: bool = False
+    ladder: list[Found] = field(default_factory=list)
     smallest: float = math.nan
     attempts: int = 0
     evaluations: int = 0
     blown_up: int = 0
+    seconds: float = 0.0
 
     def solve(self, lam: float) -> bool:
         """From the shortest controls, then from loops; whether this lambda was reached."""
-        return self._calm(lam) or self._from_loops(lam)
+        reached = self._calm(lam) or self._from_loops(lam)
+        if reached and self.best is not None:
+            self.ladder.append(self.best)
+        return reached
 
-    def lower(self, lambdas: tuple[float, ...]) -> None:
-        """Solve for the first lambda, then for smaller ones, if possible from solution to solution."""
+    def lower(self, lambdas: tuple[float, ...], share: float) -> None:
+        """Solve for the first lambda, then for smaller ones, if possible from solution to solution.
+
+        None takes all the time: where one of them is out of reach, as two targets all but coincide there, others may
+        not be. The first solution may take most of it, and those after it half of what is left each.
+
+        Args:
+            lambdas: falling.
+            share: of the time, for all but the first solution.
+        """
+        whole, begun = self.deadline, time.monotonic()
+        until = begun + share * (whole - begun)
         for lam in lambdas:
-            warm = self.values is not None and self._take(self._approach(self.values, lam, _NEARBY), lam)
-            if self._late() or not (warm or self.solve(lam)):
+            now, end = time.monotonic(), until if self.solved else whole
+            if now > end:
                 break
+            self.deadline = end if lam == lambdas[-1] else now + (_NEXT if self.solved else _FIRST) * (end - now)
+            if self.best is not None and self._take(self._from(self.best, lam), lam):
+                self.ladder.append(self.best)
+            else:
+                self.solve(lam)
+        late, self.deadline = time.monotonic() > until, whole
+        if late and self.best is not None and self.solved and self.best.lam > lambdas[-1]:
+            self._miss(f"lambda below {self.best.lam:g}")
 
-    def shorten(self) -> None:
+    def finish(self, least_energy: bool, refine_to: float | None, order: int) -> None:
+        """Less energy, and steps so fine that the ODE is solved: for the smallest lambda where that is reached.
+
+        Args:
+            least_energy: whether less energy is wanted.
+            refine_to: the residual of the ODE that is wanted, or None.
+            order: of the method.
+        """
+        whole, tried = self.deadline, list[Found]()
+        missing = () if self.best is None else self.best.missing
+        for found in self.ladder[::-1]:
+            now = time.monotonic()
+            if tried and now > whole:
+                break
+            self.best = replace(found, missing=missing)
+            last = refine_to is None or found is self.ladder[0]
+            self.deadline = whole if last else now + (whole - now) / 2
+            if least_energy:
+                self.shorten(self.deadline if refine_to is None else now + (self.deadline - now) / 2)
+            if refine_to is None:
+                break
+            self.refine(refine_to, order)
+            tried.append(self.best)
+            if self.best.refined is not None and self.best.refined <= refine_to:
+                break
+        else:
+            # None was reached: what is nearest to the ODE.
+            if tried:
+                self.best = min(tried, key=lambda one: math.inf if one.refined is None else one.refined)
+        self.deadline = whole
+
+    def shorten(self, deadline: float) -> None:
         """Less energy with the same ends."""
-        assert self.values is not None
-        target, tolerance = self._aim(self.lam)
-        found = shorten(self.endpoint, self.values, target, tolerance=tolerance, deadline=self.deadline)
-        self._take(self._counted(found), self.lam)
+        assert self.best is not None
+        best = self.best
+        target, tolerance = self._aim(best.lam)
+        found = shorten(
+            best.endpoint, best.values, target, tolerance=tolerance, deadline=deadline, known=best.linearized
+        )
+        self._take(self._counted(found), best.lam, best.endpoint)
+        if found.late:
+            self._miss("the least energy")
 
     def refine(self, wanted: float, order: int) -> None:
         """More steps on each interval, until those at hand are right for twice as many."""
-        assert self.values is not None
-        while not self._late() and (error := self.error(self.endpoint.refined(2))) > wanted:
-            ratio = (error / wanted) ** (1 / order)
+        assert self.best is not None
+        while (error := self.refined()) > wanted:
             # As long as errors are large they do not fall as the order says.
-            finer = self.endpoint.refined(2 if error > 0.01 else min(_FINEST, max(2, math.ceil(ratio))))
-            found = self._approach(self.values, self.lam, _NEARBY, finer)
-            if not self._take(found, self.lam):
+            ratio = 2 if error > 0.01 else min(_FINEST, max(2, math.ceil((error / wanted) ** (1 / order))))
+            finer = self.best.endpoint.refined(ratio)
+            if finer.substeps > _MOST_SUBSTEPS:
                 break
-            self.endpoint = finer
+            if time.monotonic() + self.seconds * finer.substeps > self.deadline:
+                self._miss("finer steps")
+                break
+            best = self.best
+            found = self._from(best, best.lam, finer)
+            if not self._take(found, best.lam, finer):
+                if found.late:
+                    self._miss("finer steps")
+                break
 
-    def error(self, endpoint: Endpoint) -> float:
-        """The largest entry of |readout - y| of the best control."""
-        ended = None if self.values is None else endpoint.at(self.values)
-        return math.inf if ended is None else float((self.lam * (ended - endpoint.x) - self.shift).abs().amax())
+    def refined(self) -> float:
+        """The residual of the best control under twice as many steps."""
+        assert self.best is not None
+        if self.best.refined is None:
+            error = self.best.error(self.best.endpoint.refined(2), self.shift)
+            self.best = replace(self.best, refined=error)
+            return error
+        return self.best.refined
 
-    def result(
-        self, method: str, readout: str, refine_to: float | None, rank: int | None, full: int | None
-    ) -> Interpolation:
-        """All in numbers and words."""
-        if self.values is None:
-            values = self.endpoint.x.new_zeros(self.steps, self.endpoint.fields.count)
-            status = SteerStatus.NO_START
-            reason = f"{self.blown_up} loops of all amplitudes left every bounded set"
-            search = replace(self, values=values, lam=1.0)
-        else:
-            values, search = self.values, self
-            status = SteerStatus.SOLVED if self.solved else SteerStatus.NOT_SOLVED
-            reason = f"residual {self.nearest:.1e} at lambda {self.lam:g}"
-        refined = search.error(self.endpoint.refined(2))
-        if self.solved and refine_to is not None and refined > refine_to:
-            status = SteerStatus.COARSE
-            reason += f", {refined:.1e} under refinement where {refine_to:.1e} was asked for"
-        if status is SteerStatus.NOT_SOLVED:
-            reason += f" after {self.attempts} starts"
-            if not math.isnan(self.smallest):
-                reason += f"; the best loop had singular values down to {self.smallest:.1e}"
-        linearized = self.endpoint.linearized(values)
-        assert linearized is not None
-        ends, jacobian = linearized
-        singular = torch.linalg.svdvals(jacobian)
-        return Interpolation(
-            control=PiecewiseConstantControl(self.steps, self.endpoint.fields.count, values=values),
-            method=RungeKutta(method, steps=self.steps * self.endpoint.substeps),
-            readout=readout,
-            lam=search.lam,
-            residual=search.error(self.endpoint),
-            substeps=self.endpoint.substeps,
-            refined_residual=refined,
-            energy=float(values.square().sum() / self.steps),
-            smallest_singular_value=float(singular[-1]),
-            condition=float(singular[0] / singular[-1]),
-            status=status,
-            reason=reason,
-            attempts=self.attempts,
-            evaluations=self.evaluations,
-            blown_up=self.blown_up,
-            rank=rank,
-            full_rank=full,
-            ends=ends,
-        )
+    def late(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() > self.deadline
 
     def _calm(self, lam: float) -> bool:
         """The shortest control, where that can be had."""
@@ -152,11 +209,11 @@ class Search:
         start = quiet(self.endpoint, self.steps, generator=self.generator)
         near = calm(self.endpoint, start, target, tolerance=tolerance, most=_CALM, deadline=self.deadline)
         self._take(self._counted(near), lam)
-        return self._take(self._approach(near.values, lam, _AFTER), lam)
+        return self._take(self._approach(near.values, lam, _AFTER, known=near.linearized), lam)
 
     def _from_loops(self, lam: float) -> bool:
         """From random loops, and others where those do not lead there, until time is up."""
-        while not self._late():
+        while not self.late():
             starts, blown_up = loops(
                 self.endpoint,
                 self.shift / lam,
@@ -180,39 +237,59 @@ class Search:
         most = _ROUND
         while running and most <= _LAST:
             for k, attempt in enumerate(running):
-                running[k] = self._approach(attempt.values, lam, most, damping=attempt.damping)
+                if self.late():
+                    return False
+                running[k] = self._approach(
+                    attempt.values, lam, most, damping=attempt.damping, known=attempt.linearized
+                )
                 if self._take(running[k], lam):
                     return True
-                if self._late():
-                    return False
             running = sorted(running, key=lambda attempt: attempt.residual)[: max(1, len(running) // 2)]
             most *= 2
         return False
 
-    def _take(self, attempt: Attempt, lam: float) -> bool:
+    def _take(self, attempt: Attempt, lam: float, endpoint: Endpoint | None = None) -> bool:
         """Keep an attempt that solved the problem, or came nearest so far; whether it solved it."""
         residual = attempt.residual * lam
         solved = residual <= self.tolerance
-        if solved or (not self.solved and residual < self.nearest):
-            self.values, self.lam, self.nearest = attempt.values, lam, residual
+        if solved or (not self.solved and residual < (math.inf if self.best is None else self.best.nearest)):
+            missing = () if self.best is None else self.best.missing
+            endpoint = endpoint or self.endpoint
+            self.best = Found(attempt.values, lam, residual, endpoint, attempt.linearized, missing=missing)
         self.solved = self.solved or solved
         return solved
 
+    def _from(self, found: Found, lam: float, endpoint: Endpoint | None = None) -> Attempt:
+        """From one solution to another one nearby."""
+        known = found.linearized if endpoint is None else None
+        return self._approach(found.values, lam, _NEARBY, endpoint, known=known)
+
     def _approach(
-        self, values: Tensor, lam: float, most: int, endpoint: Endpoint | None = None, damping: float | None = None
+        self,
+        values: Tensor,
+        lam: float,
+        most: int,
+        endpoint: Endpoint | None = None,
+        damping: float | None = None,
+        known: Linearized | None = None,
     ) -> Attempt:
         target, tolerance = self._aim(lam)
-        return self._counted(
-            approach(
-                endpoint or self.endpoint,
-                values,
-                target,
-                tolerance=tolerance,
-                most=most,
-                deadline=self.deadline,
-                damping=damping,
-            )
+        endpoint = endpoint or self.endpoint
+        begun = time.monotonic()
+        found = approach(
+            endpoint,
+            values,
+            target,
+            tolerance=tolerance,
+            most=most,
+            deadline=self.deadline,
+            damping=damping,
+            known=known,
         )
+        jacobians = found.steps + found.rejected + (known is None)
+        if jacobians:
+            self.seconds = (time.monotonic() - begun) / jacobians / endpoint.substeps
+        return self._counted(found)
 
     def _aim(self, lam: float) -> tuple[Tensor, float]:
         """Where X_1 should be, and how near: a little nearer than asked for, as lambda multiplies what is left."""
@@ -223,5 +300,6 @@ class Search:
         self.blown_up += attempt.blown_up
         return attempt
 
-    def _late(self) -> bool:
-        return time.monotonic() > self.deadline
+    def _miss(self, what: str) -> None:
+        assert self.best is not None
+        self.best = replace(self.best, missing=(*self.best.missing, what))

@@ -66,7 +66,7 @@ def loops(
         steps: M; the middle interval of an odd number is zero.
         tries: loops of each amplitude, and of each time for which values are held.
         generator: of w, on the CPU.
-        deadline: by `time.monotonic`.
+        deadline: by `time.monotonic`, after which no more are tried, whether or not some were found.
     """
     found: list[Start] = []
     blown_up = 0
@@ -74,14 +74,14 @@ def loops(
     for level in range(_MOST):
         lost = 0
         for pieces in _PIECES * tries:
-            if time.monotonic() > deadline and found:
+            if time.monotonic() > deadline:
                 break
             start = _start(endpoint, first * 2.0**level * _loop(endpoint, steps, pieces, generator), direction)
             lost += start is None
             if start is not None:
                 found.append(start)
         blown_up += lost
-        if found and lost > len(_PIECES) * tries / 2:
+        if time.monotonic() > deadline or (found and lost > len(_PIECES) * tries / 2):
             break
     return sorted(found, key=lambda start: start.need), blown_up
 
@@ -110,6 +110,8 @@ def _start(endpoint: Endpoint, values: Tensor, direction: Tensor) -> Start | Non
         return None
     _, jacobian = linearized
     gram = jacobian @ jacobian.mT
+    if not bool(torch.isfinite(gram).all()):
+        return None
     spectrum, vectors = torch.linalg.eigh(gram)
     floor = torch.finfo(gram.dtype).eps * float(spectrum[-1]) * len(gram)
     along = vectors.mT @ direction.flatten()

@@ -50,6 +50,69 @@ def test_a_proof(command):
     assert ran.json["proof"]["says"].startswith("Proved: exact controls lie within ")
 
 
+def test_a_proof_that_fails_exits_with_one_after_the_result_was_written(command, tmp_path):
+    pytest.importorskip("flint")
+    # Both fields point along the first axis: there the target is met, and the Jacobian has rank one.
+    (tmp_path / "fields.txt").write_text("symbols: x y\nV1 = 1, 0\nV2 = 2, 0\n")
+    (tmp_path / "here.txt").write_text("0 0\n")
+    (tmp_path / "there.txt").write_text("1/2 0\n")
+    ran = command(
+        "steer", "fields.txt", "--points", "here.txt", "--targets", "there.txt", "--identity", "--prove", "--json",
+        "--out", "run",
+    )  # fmt: skip
+    assert ran.code == 1
+    assert ran.json["solved"]
+    assert not ran.json["proof"]["proved"]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["proof"] == ran.json["proof"]
+
+
+def test_the_controls_are_written_before_the_proof(command, tmp_path):
+    # python-flint is at hand when it is asked for first, and gone when the proof begins.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import cde_nets.steer.proof\n"
+        "import cde_nets.cli.steer\n"
+        "import cde_nets.steer\n"
+        "def broken(*_, **__): raise OSError('broken off')\n"
+        "cde_nets.steer.prove_interpolation = broken\n"
+    )
+    pytest.importorskip("flint")
+    ran = command(
+        "steer", "polynomial", "--points", "1", "--lam", "20", "--steps", "8", "--prove", "--out", "run",
+        env={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert ran.code == 1
+    assert "broken off" in ran.err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["solved"]
+
+
+def test_a_proof_without_python_flint_is_refused_before_work(command, tmp_path):
+    (tmp_path / "flint.py").write_text("raise ImportError('none')\n")
+    ran = command("steer", "polynomial", "--prove", "--out", "run", env={"PYTHONPATH": str(tmp_path)})
+    assert ran.code == 2
+    assert 'pip install "cde-nets[proof]"' in " ".join(ran.err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_least_energy_is_less(command):
+    asked = ("steer", "polynomial", "--points", "6", "--lam", "20", "--steps", "24", "--seed", "3", "--json")
+    plain, short = command(*asked), command(*asked, "--least-energy")
+    assert (plain.code, short.code) == (0, 0)
+    assert short.json["energy"] < 0.99 * plain.json["energy"]
+
+
+def test_an_ode_that_is_not_reached_exits_with_one(command, tmp_path):
+    (tmp_path / "fields.txt").write_text("symbols: x\nV1 = 1\nV2 = x\nV3 = x**2\n")
+    (tmp_path / "here.txt").write_text("0\n0.2\n")
+    (tmp_path / "there.txt").write_text("0.2\n0\n")
+    ran = command(
+        "steer", "fields.txt", "--points", "here.txt", "--targets", "there.txt", "--identity", "--steps", "8",
+        "--refine-to", "1e-6", "--time-limit", "4", "--json",
+    )  # fmt: skip
+    assert ran.code == 1
+    assert not ran.json["solved"]
+    assert ran.json["status"] in ("COARSE", "NOT_SOLVED")
+
+
 def test_an_animation(command, tmp_path):
     ran = command("steer", "polynomial", "--points", "1", "--lam", "10", "--animate", "gif", "--out", "run")
     assert ran.code == 0, ran.err
@@ -78,12 +141,28 @@ def test_what_is_not_found_is_told_written_and_exits_with_one(command, tmp_path)
         (["polynomial", "--lam", "1", "--identity"], "the identity readout has none"),
         (["polynomial", "--points", "8", "--steps", "1"], "1 x 5 numbers for 16"),
         (["polynomial", "--dim", "1", "--animate", "gif"], "the fields have one"),
+        (["linear", "--degree", "5"], "--degree would do nothing: linear fields are of degree 1"),
+        (["spherical"], "spherical fields leave |x| as it is"),
+        (["five", "--points", "large.txt", "--targets", "here.txt"], "large.txt: a number in it is too large"),
+        (["five", "--points", "1.5"], "--points is 1.5, expected a whole number from 1 to"),
+        (["five", "--points=-3"], "--points is -3, expected a whole number from 1 to"),
+        (["five", "--points", "nowhere.txt"], "'nowhere.txt', expected a number or a text file"),
+        (["five", "--points", "empty.txt", "--targets", "empty.txt"], "empty.txt: there are no points in it"),
+        (["polynomial", "--lam", "nan"], "lam is nan, expected a positive number"),
+        (["polynomial", "--refine-to", "0"], "refine_to is 0.0, expected a positive number"),
+        (["polynomial", "--refine-to", "1e-13"], "less than tolerance"),
+        (["polynomial", "--time-limit", "0"], "time_limit is 0.0, expected a positive number"),
+        (["polynomial", "--seed", str(2**64)], "--seed"),
     ],
 )
 def test_bad_input_exits_with_two(command, tmp_path, arguments, message):
     (tmp_path / "fields.txt").write_text(HEISENBERG)
     (tmp_path / "here.txt").write_text("0 1\n")
     (tmp_path / "two.txt").write_text("0 1\n1 0\n")
+    (tmp_path / "large.txt").write_text("0 1e399\n")
+    (tmp_path / "empty.txt").write_text("# none\n")
+    before = {file.name for file in tmp_path.iterdir()}
     ran = command("steer", *arguments)
     assert ran.code == 2
     assert message in " ".join(ran.err.split())
+    assert {file.name for file in tmp_path.iterdir()} <= {*before, "cache"}

@@ -152,6 +152,8 @@ def test_a_control_of_zero_stands_still(tmp_path, starts):
         ("a.gif", {"seconds": 0.01}, "enough for two frames"),
         ("a.gif", {"trail": 0.0}, "trail is 0.0, expected a share"),
         ("a.gif", {"dpi": 0.0}, "dpi is 0.0"),
+        ("a.gif", {"dpi": 1}, "dpi is 1, expected at least 20"),
+        ("a.gif", {"labels": torch.zeros(4, 2)}, r"labels has shape \(4, 2\)"),
         ("a.gif", {"lam": 2.0}, "no targets y for it"),
         ("a.gif", {"labels": ["a"]}, "labels has 1 entries, expected 4"),
         ("a.gif", {"streamlines": True}, "streamlines=True, expected a ControlledODE in the plane"),
@@ -165,6 +167,11 @@ def test_what_cannot_be_animated_is_refused_and_nothing_is_written(tmp_path, nam
     with pytest.raises(ValueError, match=message):
         plot.animate(np.zeros((3, 4, 2)), tmp_path / name, **change)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_may_be_text(tmp_path):
+    plot.animate(np.zeros((3, 4, 2)), str(tmp_path / "a.gif"), **(FAST | {"dpi": 20.0}))
+    assert (tmp_path / "a.gif").read_bytes()[:4] == b"GIF8"
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -105,3 +105,24 @@ def test_a_row_of_a_control_a_row():
         plot.control_curves(control, row=3)
     with pytest.raises(ValueError, match="row is 0, but all rows share this SpectralControl"):
         plot.control_map(cn.SpectralControl(2, 2), row=0)
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("nan"), float("inf")])
+def test_limits_of_colours_that_are_none(limit):
+    control = cn.PiecewiseConstantControl.random(5, 6, scale=1.0, seed=0)
+    with pytest.raises(ValueError, match=f"limit is {limit}, expected a number from 0 up"):
+        plot.control_map(control, limit=limit)
+
+
+def test_no_flows_have_no_controls():
+    with pytest.raises(ValueError, match="there are none: expected one or more"):
+        plot.controls([])
+
+
+def test_pictures_are_saved_where_text_says(tmp_path):
+    ax = plot.control_map(cn.PiecewiseConstantControl.random(5, 6, scale=1.0, seed=0))
+    plot.save(ax, str(tmp_path / "a.png"))
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("a", "a.xyz"):
+        with pytest.raises(ValueError, match=f"The file is '{name}', expected a name that ends in one of"):
+            plot.save(ax, tmp_path / name)

@@ -170,6 +170,21 @@ def test_a_control_of_zero_has_no_streamlines():
     assert not ax.patches
 
 
+@pytest.mark.parametrize("made", [torch.tensor, np.array, list])
+def test_equal_labels_share_a_colour_whatever_holds_them(flow, starts, made):
+    ax = plot.trajectories(flow(), starts(), labels=made([7, 7, 3, 7, 3, 3]))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["7", "3"]
+    first, second = (key.get_markeredgecolor() for key in ax.get_legend().legend_handles)
+    drawn = ax.collections[-1].get_facecolors()
+    np.testing.assert_allclose(drawn, np.array([first, first, second, first, second, second]))
+
+
+def test_one_point_is_not_many(flow, starts):
+    x = starts(1)
+    assert plot.targets(flow(), x, x).get_title().startswith("1 point, ")
+    assert plot.targets(flow(), starts(2), starts(2)).get_title().startswith("2 points, ")
+
+
 PATH = np.zeros((3, 4, 2))
 
 
@@ -182,6 +197,10 @@ PATH = np.zeros((3, 4, 2))
         (np.zeros((3, 4, 5)), {}, r"5 coordinates and a picture 2 or 3: choose them, as dims=\(0, 1\)"),
         (PATH, {"dims": (0, 2)}, "dims is .* from 0 to 1"),
         (PATH, {"dims": (1, 1)}, "different numbers"),
+        (PATH, {"dims": 2}, "dims is 2, expected two or three"),
+        (PATH, {"dims": (0.0, 1.0)}, r"dims is \(0.0, 1.0\), expected two or three"),
+        (PATH, {"dims": (False, True)}, r"dims is \(False, True\), expected"),
+        (PATH, {"labels": torch.zeros(4, 1)}, r"labels has shape \(4, 1\), expected \(4,\)"),
         (PATH, {"labels": [1, 2]}, "labels has 2 entries, expected 4"),
         (PATH, {"x": torch.zeros(4, 2)}, "got x as well: drop it"),
         (PATH + 1j, {}, "complex and pictures are real"),
@@ -241,6 +260,9 @@ def test_targets_that_do_not_fit_are_refused(flow, starts, change, message, bad_
         ({"fields": cn.LinearFields.random(3, 2, seed=0)}, r"fields on R\^2; got fields on R\^3"),
         ({"u": torch.ones(3)}, r"u has shape \(3,\), expected \(2,\)"),
         ({"limits": ((0.0, 0.0), (0.0, 1.0))}, "limits is .* finite and rising"),
+        ({"limits": ((0.0, 1.0),)}, r"limits is .* expected \(\(left, right\), \(bottom, top\)\)"),
+        ({"limits": ((0.0, 1.0),) * 3}, r"limits is .* expected \(\(left, right\), \(bottom, top\)\)"),
+        ({"limits": "ab"}, "limits is ab, expected"),
         ({"density": 0.0}, "density is 0.0, expected a positive number"),
         ({"u": torch.tensor([float("nan"), 0.0])}, "is not finite"),
     ],

@@ -1,6 +1,7 @@
 """Controls that carry points to targets, checked by flows that know nothing of how they were found."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -199,9 +200,60 @@ def test_calm_finds_what_needs_least():
         ({"substeps": 0}, "substeps is 0, expected a whole number of at least 1"),
         ({"x": 1e7 * X, "lam": 10.0}, "tolerance is 1e-10, less than rounding leaves of x"),
         ({"method": "rk5"}, "method is 'rk5', expected one of"),
+        ({"fields": [[1, 2]]}, "fields is a list, expected a family of fields"),
+        ({"fields": cn.PolynomialFields}, "fields is the class PolynomialFields, expected"),
+        ({"fields": cn.LinearFields(1j * torch.eye(3, dtype=torch.complex128)[None])}, "expected real fields"),
+        ({"x": X.tolist()}, r"x is a list, expected a tensor of shape \(points, 3\): torch.as_tensor"),
+        ({"y": Y.numpy()}, "y is a ndarray, expected a tensor"),
+        ({"x": X + 1j}, "x is torch.complex128, expected real numbers"),
+        ({"x": X.to("meta")}, "x is on meta and the fields are on cpu"),
+        ({"x": 1e200 * X, "tolerance": 1e190}, "x: at row 0, .* the fields are not finite"),
+        ({"steps": 24.0}, "steps is 24.0, expected a whole number of at least 1"),
+        ({"steps": "24"}, "steps is '24', expected a whole number"),
+        ({"steps": True}, "steps is True, expected a whole number"),
+        ({"substeps": 1.5}, "substeps is 1.5, expected a whole number"),
+        ({"seed": 1.5}, "seed is 1.5, expected a whole number from 0"),
+        ({"seed": None}, "seed is None, expected a whole number from 0"),
+        ({"seed": -1}, "seed is -1, expected a whole number from 0"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, expected a whole number from 0 to"),
+        ({"lam": True}, "lam is True, expected a positive number or None"),
+        ({"lam": 10**400}, "lam is 1000.*, expected a positive number or None"),
+        ({"tolerance": float("inf")}, "tolerance is inf, expected a positive number"),
+        ({"refine_to": float("inf")}, "refine_to is inf, expected a positive number or None"),
+        ({"refine_to": 1e-13}, "refine_to is 1e-13, less than tolerance, which is 1e-10"),
+        ({"y": X + 9e5 * Y, "readout": "identity"}, "less than rounding leaves of x, y: expected"),
+        ({"y": 1e8 * Y, "lam": 1.0}, "less than rounding leaves of x, y and lambda: expected"),
     ],
 )
 def test_bad_input_is_refused_before_work(change, message, bad_input):
-    arguments = {"x": X, "y": Y} | change
+    arguments = {"fields": F, "x": X, "y": Y} | change
+    begun = time.monotonic()
     with pytest.raises(ValueError, match=message):
-        cn.interpolate(F, arguments.pop("x"), arguments.pop("y"), **arguments)
+        cn.interpolate(arguments.pop("fields"), arguments.pop("x"), arguments.pop("y"), **arguments)
+    assert time.monotonic() - begun < 0.5
+
+
+SPHERE = cn.SphericalFields(F)
+
+
+@pytest.mark.parametrize(
+    ("fields", "change", "message"),
+    [
+        (SPHERE, {"lam": 10.0}, r"x \+ y / lam: row 0 has the norm .* |x| stays as it is: take readout=\"identity\""),
+        (SPHERE, {}, "|x| stays as it is: take readout"),
+        (SPHERE, {"readout": "identity"}, "y: row 0 has the norm .* take targets on the points' spheres"),
+        (cn.Cutoff(SPHERE, 5.0), {"lam": 10.0}, "|x| stays as it is"),
+    ],
+)
+def test_what_lies_off_the_sphere_is_refused_along_it(fields, change, message):
+    with pytest.raises(ValueError, match=message):
+        cn.interpolate(fields, X, Y, **change)
+
+
+def test_turns_of_the_plane_reach_what_has_the_same_norm():
+    # x' = u A x, A skew: a turn by the mean of u.
+    turn = cn.LinearFields(torch.tensor([[[0.0, -1.0], [1.0, 0.0]]], dtype=torch.float64))
+    x, y = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double()
+    found = cn.interpolate(turn, x, y, readout="identity", steps=48, substeps=16, tolerance=1e-8, certify=False)
+    assert found
+    assert float(found.control.values.detach().mean()) % (2 * math.pi) == pytest.approx(math.pi / 2, abs=1e-7)

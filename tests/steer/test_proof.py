@@ -1,5 +1,7 @@
 """What is proved of controls that were found."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -33,6 +35,19 @@ def test_the_identity_is_proved_of_the_target_itself():
     assert proof.residual == pytest.approx(found.residual, abs=1e-13)
 
 
+def test_the_identity_target_is_not_rounded():
+    pytest.importorskip("flint")
+    # x' = u from 1 to 1e-17: y - x is -1 in floats, and the mean of the controls must be 1e-17 - 1.
+    line = cn.PolynomialFields(torch.tensor([[[1.0, 0.0]]], dtype=torch.float64), degree=1)
+    x, y = torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), 1e-17, dtype=torch.float64)
+    found = cn.interpolate(line, x, y, readout="identity", steps=2, method="euler", certify=False)
+    proof = cn.prove_interpolation(line, x, y, found)
+    exact = 1 + sum(Fraction(u) for u in found.control.values.flatten().tolist()) / 2 - Fraction(1e-17)
+    assert exact
+    assert proof.proved
+    assert abs(exact) <= Fraction(proof.residual) <= abs(exact) * (1 + Fraction(1, 10**9))
+
+
 def test_other_targets_are_not_proved(found):
     pytest.importorskip("flint")
     proof = cn.prove_interpolation(F, X, Y + 1, found, radius=1e-6)
@@ -46,3 +61,9 @@ def test_what_does_not_belong_together_is_refused(found):
         cn.prove_interpolation(F, X[:2], Y[:2], found)
     with pytest.raises(ValueError, match="there are 4 fields"):
         cn.prove_interpolation(cn.PolynomialFields.random(2, 4, 2, seed=0), X, Y, found)
+    with pytest.raises(ValueError, match="x is a list, expected a tensor"):
+        cn.prove_interpolation(F, X.tolist(), Y, found)
+    with pytest.raises(ValueError, match="found is a NoneType, expected what interpolate returned"):
+        cn.prove_interpolation(F, X, Y, None)
+    with pytest.raises(TypeError, match="prove_interpolation has no option 'lam'"):
+        cn.prove_interpolation(F, X, Y, found, lam=5.0)

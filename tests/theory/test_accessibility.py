@@ -544,3 +544,13 @@ def test_a_drift_off_the_spheres_of_the_fields_is_refused():
     one = MonomialProgram(np.eye(2, dtype=int), [[[0, 1], [1, 0]]])
     with pytest.raises(ValueError, match="expected one space and one manifold for all"):
         check_accessibility(one, SphericalProgram(PLANE), [[1, 0]])
+
+
+@pytest.mark.parametrize("power", [2, 5, 7, 8, 12])
+def test_brackets_as_deep_as_a_power_are_found(power):
+    # ad of d/dy, so many times, takes y**power d/dx to power! d/dx, and fewer times to zero at the origin.
+    for seed in range(3):
+        found = check_accessibility([y**power, 0], [[0, 1]], [[0, 0]], symbols=XY, seed=seed)
+        assert ranks(found) == (2, 2)
+        assert found.strong.proved
+        assert check_points([[y**power, 0], [0, 1]], [[0, 0]], symbols=XY, seed=seed).proved

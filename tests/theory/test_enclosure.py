@@ -114,6 +114,11 @@ def test_the_isolation_stops_before_the_next_solution():
     assert found.proved
     assert math.isclose(found.radius, 2**-40, rel_tol=1e-9)
     assert s / 100 < found.isolation < 2 * s
+    # J = 1 + u is s at the root, and B = 1 / s. Over a box of radius r of the slice J lies within r / s of s, so that
+    # q = r / s**2; what J moves by no more than (1 - q) r has moved by no more than (1 - q) r / (s + r / s).
+    q = found.contraction
+    assert 0.1 < q < 1
+    assert math.isclose(found.isolation, s * q * (1 - q) / (1 + q), rel_tol=1e-6)
 
 
 @pytest.mark.parametrize("u", [-1.6, -1.0, 0.0, 3.0])
@@ -254,6 +259,44 @@ def test_the_jacobian_of_the_flow_is_enclosed(radius):
             for ball, number in zip(jacobian.values[:, k], found, strict=True):
                 assert abs(number.slope - fraction(ball.mid())) <= fraction(ball.rad())
                 assert ball.rad() < (1e-30 if radius == 0 else 0.5)
+
+
+def enclosed(controls, radius, method, x=Fraction(1), field=lambda t: t):
+    """Ends and Jacobian of one point and one field on the line, the controls within the radius of those given."""
+    t = sympy.Symbol("t")
+    program = enclosure.read_fields([[field(t)]], (t,))
+    a, b = (tuple(exact_array(np.array(row, dtype=object)) for row in method[0]), np.array(method[1], dtype=object))
+    with require_flint().ctx.workprec(128):
+        discrete = DiscreteFlow(program, Balls.of(exact_array([[x]])), a, exact_array(b), len(controls))
+        u = Balls.of(exact_array(np.array(controls, dtype=object)[:, None]))
+        return discrete.enclosed(u, Balls.of(exact_array(np.full((len(controls), 1), radius))))
+
+
+def holds(ball, number):
+    return abs(number - fraction(ball.mid())) <= fraction(ball.rad())
+
+
+def test_a_jacobian_over_a_box_holds_those_at_its_ends():
+    r = Fraction(1, 8)
+    # One step of Heun's method along x' = u x from 1 ends at 1 + u + u**2 / 2.
+    ends, jacobian = enclosed([Fraction(1)], r, HEUN)
+    for u in (1 - r, Fraction(1), 1 + r):
+        assert holds(ends.values[0, 0], 1 + u + u**2 / 2)
+        assert holds(jacobian.values[0, 0], 1 + u)
+    # Two Euler steps of length 1/2 end at (1 + u_1/2)(1 + u_2/2).
+    ends, jacobian = enclosed([Fraction(1), Fraction(1)], r, EULER)
+    for one, two in [(1 - r, 1 + r), (1 + r, 1 - r), (1 + r, 1 + r), (1 - r, 1 - r)]:
+        assert holds(ends.values[0, 0], (1 + one / 2) * (1 + two / 2))
+        assert holds(jacobian.values[0, 0], (1 + two / 2) / 2)
+        assert holds(jacobian.values[0, 1], (1 + one / 2) / 2)
+
+
+def test_points_that_no_ball_of_radius_zero_holds_keep_their_rounding():
+    # A control of zero leaves 1/3 where it is, and adds no rounding of its own.
+    third = Fraction(1, 3)
+    ends, _ = enclosed([Fraction(0)], Fraction(0), EULER, x=third, field=lambda t: 1)
+    assert fraction(ends.values[0, 0].mid()) != third
+    assert holds(ends.values[0, 0], third)
 
 
 def fraction(number):
