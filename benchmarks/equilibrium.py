@@ -36,7 +36,10 @@ SIZES = (
     (8, 2048, 0.9, 1e-4, torch.float32),
     (64, 128, 0.9, 1e-8, torch.float64),
 )
-METHODS: dict[str, tuple[cn.Method, str]] = {"Anderson": (cn.Anderson(), "anderson"), "Broyden": (cn.Broyden(), "broyden")}
+METHODS: dict[str, tuple[cn.Method, str]] = {
+    "Anderson": (cn.Anderson(), "anderson"),
+    "Broyden": (cn.Broyden(), "broyden"),
+}
 # Steps both may take, far more than either needs.
 MOST = 300
 
