@@ -48,8 +48,11 @@ class Anderson(Method, Iteration):
     units nor the residual's decay change what it does. From the first difference on that repeats the newer ones to
     within 2 sqrt(ridge), the older ones are dropped (their section 4).
 
-    A row whose mixture is not finite takes the damped Picard step instead, for that step. Every step is one evaluation
-    of f. Unrolled, the weights gamma are differentiated as all the rest.
+    A row whose mixture is not finite takes the damped Picard step instead, for that step; there is no other safeguard.
+    Where a map flattens out far away, as gradient descent on few logistic samples does, the mixtures can run away, and
+    far enough out any residual meets rtol |f(z)|: look at the size, or take `Broyden`, which moves only where the
+    residual has not grown much. Every step is one evaluation of f. Unrolled, the weights gamma are differentiated as
+    all the rest.
 
     Args:
         history: how many differences are mixed, at least 1; rows that have made fewer steps mix those.
