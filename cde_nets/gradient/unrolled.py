@@ -24,7 +24,9 @@ from cde_nets.solver.status import succeeded
 class Unrolled(Gradient):
     """Back-propagation through every step (BPTT): exact for the steps taken, with the memory of all of them.
 
-    The start gets a gradient too. Differentiable to any order.
+    The start gets a gradient too. Differentiable to any order. Take it with `Picard`: where Anderson's or Broyden's
+    steps wander before they come to rest, so does their derivative, which may then be many orders of magnitude off the
+    rest point's.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("rest", "linear")
