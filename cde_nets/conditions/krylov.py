@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cde_nets.conditions.point import Point
 from cde_nets.options import positive, within
 from cde_nets.solver.convergence import norms
+from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.linear.check import over
 from cde_nets.solver.states import finite_rows
 from cde_nets.solver.status import Status
@@ -62,25 +64,25 @@ class Settings(NamedTuple):
     steps: int
     seed: int
 
-    @classmethod
-    def checked(cls, z: Tensor, tolerance: float | None, max_steps: int | None, seed: int, most: int) -> Settings:
-        """The settings for packed states z; by default eps^(2/3), and at most `most` steps.
 
-        Raises:
-            ValueError: a tolerance outside (0, 1), max_steps below 1, or a seed that is no integer from 0.
-        """
-        check(tolerance, max_steps, seed)
-        steps = min(z.shape[1], most if max_steps is None else max_steps)
-        return cls(torch.finfo(z.dtype).eps ** (2 / 3) if tolerance is None else tolerance, steps, seed)
+def begin(
+    problem: FixedPointProblem, z: Any, tolerance: float | None, max_steps: int | None, seed: int, most: int
+) -> tuple[Point, Settings]:
+    """Where the Jacobian is looked at, and the settings: by default eps^(2/3), and at most `most` steps.
 
-
-def check(tolerance: float | None, max_steps: int | None, seed: int) -> None:
-    """Refuse what `Settings.checked` would, before any work (ValueError)."""
+    Raises:
+        ValueError: before any work, a tolerance outside (0, 1), max_steps below 1, or a seed that is no integer from 0;
+            and as `Point.of`.
+    """
     if tolerance is not None:
         within("tolerance", tolerance, 0.0, 1.0)
     if max_steps is not None:
         positive("max_steps", max_steps)
     positive("seed", seed, least=0)
+    point = Point.of(problem, z)
+    steps = min(point.z.shape[1], most if max_steps is None else max_steps)
+    eps = torch.finfo(point.z.dtype).eps
+    return point, Settings(eps ** (2 / 3) if tolerance is None else tolerance, steps, seed)
 
 
 @torch.no_grad()

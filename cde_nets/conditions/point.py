@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.states import finite_rows
 
 
@@ -62,9 +63,8 @@ class Point:
         alive = self.alive & alive
         if bool((alive == self.alive).all()):
             return self
-        rows = torch.where(alive, torch.arange(len(alive), device=alive.device), alive.to(torch.uint8).argmax())
-        leaves = [_healed(leaf, rows, alive) for leaf in self.problem.leaves]
-        return Point(self.problem.on(leaves), self.z.index_select(0, rows), alive, self.wanted)
+        problem = self.problem.on(healed(self.problem.leaves, alive))
+        return Point(problem, stand_in(self.z, alive), alive, self.wanted)
 
     def finite(self, function: Callable[[Point], Tensor]) -> tuple[Point, Tensor]:
         """The function's value, shape (rows, ..), and the point without the rows where that is not finite."""
@@ -75,11 +75,3 @@ class Point:
     def only(self, value: Tensor) -> Tensor:
         """The value, shape (rows,), with NaN for the rows that do not live."""
         return torch.where(self.alive, value, math.nan)
-
-
-def _healed(leaf: Tensor, rows: Tensor, alive: Tensor) -> Tensor:
-    """NaN in dead rows' part of a leaf that is taken for a tensor of the rows, replaced by what a living row has."""
-    if not leaf.dim() or leaf.shape[0] != len(alive):
-        return leaf
-    gone = leaf.isnan() & ~alive.view(-1, *[1] * (leaf.dim() - 1))
-    return torch.where(gone, leaf.index_select(0, rows), leaf)

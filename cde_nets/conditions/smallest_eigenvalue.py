@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.conditions.estimate import Estimate, once
-from cde_nets.conditions.krylov import Settings, check, ritz, smallest
-from cde_nets.conditions.point import Point
+from cde_nets.conditions.krylov import begin, ritz, smallest
 from cde_nets.errors import ConvergenceWarning
 from cde_nets.options import suggesting, within
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -57,9 +56,7 @@ def smallest_eigenvalue(
     Raises:
         ValueError: an option out of its range, or a state that is complex, of half precision or not built as z0.
     """
-    check(tolerance, max_steps, seed)
-    point = Point.of(problem, z)
-    settings = Settings.checked(point.z, tolerance, max_steps, seed, MOST)
+    point, settings = begin(problem, z, tolerance, max_steps, seed, MOST)
     with torch.no_grad():
         at, inner = point.z.detach(), point.problem
         _, transposed = inner.transposed(at)

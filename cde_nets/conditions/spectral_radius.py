@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.conditions.estimate import Estimate, once
-from cde_nets.conditions.krylov import Pair, Settings, check, largest_modulus, nearest, ritz
+from cde_nets.conditions.krylov import Pair, Settings, begin, largest_modulus, nearest, ritz
 from cde_nets.conditions.point import Point
 from cde_nets.options import suggesting
 from cde_nets.solver.convergence import norms
@@ -62,9 +62,7 @@ def spectral_radius(
     Raises:
         ValueError: an option out of its range, or a state that is complex, of half precision or not built as z0.
     """
-    check(tolerance, max_steps, seed)
-    point = Point.of(problem, z)
-    settings = Settings.checked(point.z, tolerance, max_steps, seed, MOST)
+    point, settings = begin(problem, z, tolerance, max_steps, seed, MOST)
     with torch.no_grad():
         _, transposed = point.problem.transposed(point.z.detach())
         left = ritz(transposed, point.z, point.alive, largest_modulus, settings)

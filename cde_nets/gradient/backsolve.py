@@ -15,7 +15,7 @@ from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
-from cde_nets.gradient.living import filled, healed, stand_in
+from cde_nets.gradient.living import filled
 from cde_nets.options import options
 from cde_nets.solver.dynamics import Adjoint, Counted, Dynamics, Moment
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
@@ -24,6 +24,7 @@ from cde_nets.solver.flow.runge_kutta import RungeKutta
 from cde_nets.solver.flow.steps import stages
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.solution import Backward, Solution, Statistics

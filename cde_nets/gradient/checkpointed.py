@@ -13,12 +13,13 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Walk, again, retake, solve_recorded
 from cde_nets.gradient.flows import Ran, Raw
-from cde_nets.gradient.living import filled, healed
+from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
 from cde_nets.options import options, positive
 from cde_nets.solver.dynamics import Dynamics
 from cde_nets.solver.flow.record import States
 from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.living import healed
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded

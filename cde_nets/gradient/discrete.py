@@ -11,7 +11,7 @@ from torch import Tensor
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
-from cde_nets.gradient.living import filled, gradients_again, healed, places
+from cde_nets.gradient.living import filled, gradients_again
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -23,6 +23,7 @@ from cde_nets.solver.flow.record import Last, Output, States, Taken, interpolate
 from cde_nets.solver.flow.reversible import FixedReversible
 from cde_nets.solver.flow.steps import Step, along, stages
 from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.living import healed, places
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded

@@ -13,13 +13,13 @@ from torch import Tensor
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import transforming, undeclared
-from cde_nets.gradient.living import healed, stand_in
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.linear import GMRES
 from cde_nets.solver.linear_problem import LinearProblem
+from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Backward, Solution, Statistics

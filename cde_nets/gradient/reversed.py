@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.flows import Ran, Raw
-from cde_nets.gradient.living import filled, gradients_again, healed, stand_in
+from cde_nets.gradient.living import filled, gradients_again
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.solver.dynamics import Adjoint, Dynamics
 from cde_nets.solver.flow.reversible import halves, increment
+from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.status import succeeded
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.living import healed, stand_in
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options, positive, suggest, within
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.linear_problem import LinearProblem
+from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded
