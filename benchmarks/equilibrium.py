@@ -140,7 +140,9 @@ def equilibrium(
             " / ".join(f"{r:.0e}{mark}" for r, mark in zip(row.residuals, above, strict=True)),
         )
     table.title = f"z = tanh(W z + x), {threads} threads, medians of {repeats}; !: above the tolerance"
-    Console().print(table)
+    # A file or a pipe has no width of its own to fold the columns to.
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)
 
 
 if __name__ == "__main__":

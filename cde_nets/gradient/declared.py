@@ -28,7 +28,7 @@ def check_declared(problem: InitialValueProblem) -> None:
         examine(part.function, x, t, call="f(t, x, *args)", instead="Autograd()")
 
 
-def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead: str, repeated: bool = True) -> None:
+def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead: str, repeated: bool = True) -> Tensor:
     """Look at one evaluation of a user's function for what a gradient that evaluates it again would miss.
 
     Args:
@@ -38,6 +38,9 @@ def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead:
         call: how the function is called, for messages.
         instead: a gradient that has none of these limits.
         repeated: the gradient evaluates the function again where it has been evaluated before.
+
+    Returns:
+        The packed value, which has no graph.
 
     Raises:
         ValueError: the function depends on tensors that want gradients and that it was not given, draws random
@@ -64,6 +67,7 @@ def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead:
             f"mode?), and the way back would change them again. Put the module in eval mode, or take "
             f"gradient={instead}."
         )
+    return value
 
 
 class Randomness:

@@ -59,7 +59,7 @@ class Implicit(Gradient):
         """As `Gradient.solve`."""
         problem = problem.counted()
         if torch.is_grad_enabled() and isinstance(problem, FixedPointProblem):
-            check_map_declared(problem, problem.packed())
+            problem.first = check_map_declared(problem, problem.start())
         with torch.no_grad():
             iterate, solution = run_rest(problem, method, settings)
         if not torch.is_grad_enabled():

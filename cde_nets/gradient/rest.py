@@ -59,10 +59,13 @@ def run_rest(
     return iterate, Solution(problem.packing.unpack(iterate.value), iterate.status, statistics, size=size, trace=trace)
 
 
-def check_map_declared(problem: FixedPointProblem, z: Tensor, *, repeated: bool = True) -> None:
+def check_map_declared(problem: FixedPointProblem, z: Tensor, *, repeated: bool = True) -> Tensor:
     """Refuse a map that the gradient would not be right for, by one evaluation at packed states z.
+
+    Returns:
+        The packed value there, which has no graph.
 
     Raises:
         ValueError: as `cde_nets.gradient.declared.examine`.
     """
-    examine(problem.function, z, call="f(z, *args)", instead="Unrolled()", repeated=repeated)
+    return examine(problem.function, z, call="f(z, *args)", instead="Unrolled()", repeated=repeated)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.function import PackedFunction, arguments
-from cde_nets.solver.states import Packing
+from cde_nets.solver.states import Packing, finite_rows
 
 
 class FixedPointProblem:
@@ -25,6 +25,7 @@ class FixedPointProblem:
     Attributes:
         evaluations: how often f was evaluated since `counted`, all rows at once counting as one.
         products: the same of products with its Jacobian or the transpose.
+        first: the function's packed value at `start`, where it has been evaluated.
 
     Raises:
         ValueError: f is no function, or z0 is no tensor or not floating.
@@ -41,6 +42,7 @@ class FixedPointProblem:
         self.function = PackedFunction(function, arguments(args), self.packing, "The map's value")
         self.is_root = False
         self.evaluations = self.products = 0
+        self.first: Tensor | None = None
 
     @classmethod
     def root(
@@ -60,10 +62,14 @@ class FixedPointProblem:
         made = PackedFunction(function.function, function.args, self.packing, function.what, plus_identity=True)
         return made.on(function.leaves)
 
-    def value(self, z: Tensor) -> Tensor:
-        """f(z), or z + g(z), of packed states."""
-        self.evaluations += 1
-        value = self.function(z)
+    def value(self, z: Tensor, known: Tensor | None = None) -> Tensor:
+        """f(z), or z + g(z), of packed states.
+
+        Args:
+            z: shape (rows, numbers).
+            known: the function's own value there, f(z) or g(z), where it has been evaluated.
+        """
+        value = self._function(z, known)
         return z + value if self.is_root else value
 
     @property
@@ -75,7 +81,8 @@ class FixedPointProblem:
         """The same problem with other tensors in the place of its leaves, nothing counted yet."""
         other = FixedPointProblem.__new__(FixedPointProblem)
         other.__dict__.update(self.__dict__)
-        other.function, other.evaluations, other.products = self.function.on(leaves), 0, 0
+        other.function, other.first = self.function.on(leaves), None
+        other.evaluations = other.products = 0
         return other
 
     def counted(self) -> FixedPointProblem:
@@ -83,17 +90,26 @@ class FixedPointProblem:
         other = FixedPointProblem.__new__(FixedPointProblem)
         other.__dict__.update(self.__dict__)
         other.evaluations = other.products = 0
+        other.first = None
         return other
 
     def packed(self) -> Tensor:
         """Where to start, as (rows, numbers)."""
         return self.packing.pack(self.z0)
 
-    def residual(self, z: Tensor) -> Tensor:
-        """f(z) - z, or g(z), of packed states."""
-        self.evaluations += 1
-        value = self.function(z)
+    def start(self) -> Tensor:
+        """As packed, 0 in rows that are not finite: no function is asked about those."""
+        z = self.packed()
+        return torch.where(finite_rows(z)[:, None], z, 0.0)
+
+    def residual(self, z: Tensor, known: Tensor | None = None) -> Tensor:
+        """f(z) - z, or g(z), of packed states; known as in `value`."""
+        value = self._function(z, known)
         return value if self.is_root else value - z
+
+    def _function(self, z: Tensor, known: Tensor | None) -> Tensor:
+        self.evaluations += 1
+        return self.function(z) if known is None else known
 
     def transposed(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The residual at z, and w -> w^T J with J the Jacobian of f, or of z + g(z), at z."""

@@ -10,27 +10,30 @@ from torch import Tensor
 from cde_nets.options import options, positive, within
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
-from cde_nets.solver.rest.iteration import Evaluated, Iteration, arrive, as_real, as_state, check_damping
+from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, check_damping, taken, tried
+from cde_nets.solver.rest.patience import GROWTH, Patience
 from cde_nets.solver.states import finite_rows
 
 # A difference is dropped where the ridge is more than a quarter of what it adds, squared.
 DROP = 2.0
+# Far above the rounding of inner products in float64.
+LEAST_RIDGE = 1e-13
 
 
 class Past(NamedTuple):
-    """Where the last step began, and the differences that the steps made, the newest first.
+    """The differences that the last trials made, the newest first, at most `history` of them.
 
     Attributes:
-        plain: z_{k-1} + damping r_{k-1} as real numbers; None before the first step.
-        residual: r_{k-1}.
-        steps: differences of plain, at most `history` of them.
-        changes: those of the residual.
+        steps: of z + damping r, as real numbers, shape (rows, differences, numbers).
+        changes: of the residual r, in float64, likewise.
+        products: their inner products but those of the newest, shape (rows, differences - 1, differences - 1).
+        patience: what has been reached, and which rows take plain steps.
     """
 
-    plain: Tensor | None = None
-    residual: Tensor | None = None
-    steps: tuple[Tensor, ...] = ()
-    changes: tuple[Tensor, ...] = ()
+    steps: Tensor
+    changes: Tensor
+    products: Tensor
+    patience: Patience
 
 
 @options
@@ -43,21 +46,24 @@ class Anderson(Method, Iteration):
         gamma = argmin |r - Y gamma|,   z <- z + damping r - (S + damping Y) gamma;
 
     S + damping Y are the differences of z + damping r. In one dimension it is the secant method, and on an affine map,
-    with enough history, as good as GMRES. The first step is Picard's. Least squares by QR, row by row, the newest
-    differences first; each column is scaled to norm 1 and the ridge is relative to that, so that neither the problem's
-    units nor the residual's decay change what it does. From the first difference on that repeats the newer ones to
-    within 2 sqrt(ridge), the older ones are dropped (their section 4).
+    with enough history, as good as GMRES. The first step is Picard's. Least squares, row by row, by Cholesky's
+    factorisation of Y^T Y, which is made in float64: there the ridge stands far above rounding. It is relative to the
+    columns' norms, so that neither the problem's units nor the residual's decay change what it does. The newest
+    differences come first; from the first one on that repeats those before it to within 2 sqrt(ridge), the older ones
+    are dropped (their section 4).
 
-    A row whose mixture is not finite takes the damped Picard step instead, for that step; there is no other safeguard.
-    Where a map flattens out far away, as gradient descent on few logistic samples does, the mixtures can run away, and
-    far enough out any residual meets rtol |f(z)|: look at the size, or take `Broyden`, which moves only where the
-    residual has not grown much. Every step is one evaluation of f. Unrolled, the weights gamma are differentiated as
-    all the rest.
+    Safeguards, each row's own and without further evaluations: every trial adds its differences, but the row moves only
+    where the residual is at most twice the best one it had, else it stays, the try counts as rejected, and the next
+    mixture knows better; a row whose best residual has not halved in ten steps takes Picard's step for ten, then
+    for twenty the next time, and so on, so that what Picard's iteration would bring to rest does come to rest; and a
+    mixture that is not finite is replaced by Picard's step.
+
+    Every step is one evaluation of f. Unrolled, the weights gamma are differentiated as all the rest.
 
     Args:
         history: how many differences are mixed, at least 1; rows that have made fewer steps mix those.
         damping: in (0, 1], of the mixed residual.
-        ridge: above 0: |r - Y gamma|^2 + ridge |gamma|^2 is minimised, the columns of Y scaled to norm 1.
+        ridge: from 1e-13 to 1: |r - Y gamma|^2 + ridge |gamma|^2 is minimised, the columns of Y scaled to norm 1.
 
     Raises:
         ValueError: an option outside these bounds.
@@ -73,53 +79,62 @@ class Anderson(Method, Iteration):
         """Check all."""
         positive("history", self.history)
         check_damping(self.damping)
-        within("ridge", self.ridge, 0)
+        within("ridge", self.ridge, LEAST_RIDGE, 1, closed=True)
 
-    def begin(self, z: Tensor) -> Past:
+    def begin(self, z: Tensor) -> Past | None:
         """Nothing has been seen."""
-        return Past()
+        return None
 
     def step(self, problem: FixedPointProblem, state: Iterate) -> Iterate:
         """Mix, and evaluate f."""
         memory: Evaluated = state.memory
-        past: Past = memory.own
+        assert state.residual is not None
         r = as_real(memory.residual)
-        plain = as_real(memory.at).add(r, alpha=self.damping)
-        value, steps, changes = plain, past.steps, past.changes
-        if past.plain is not None and past.residual is not None:
-            steps = (plain - past.plain, *steps[: self.history - 1])
-            changes = (r - past.residual, *changes[: self.history - 1])
-            gamma = self._weights(changes, r)
-            mixed = torch.baddbmm(plain[:, None], gamma, torch.stack(steps, 1), alpha=-1)[:, 0]
-            value = torch.where(finite_rows(mixed)[:, None], mixed, plain)
-        return arrive(problem, state, as_state(value, memory.at), Past(plain, r, steps, changes))
+        past: Past = memory.own or _nothing(r, state.residual)
+        known = past.steps[:, : self.history - 1], past.changes[:, : self.history - 1]
+        products = past.products
+        plain = past.patience.plain()
+        value = as_real(memory.at).add(r, alpha=self.damping)
+        if past.steps.shape[1]:
+            gamma, products = self._weights(past, r)
+            mixed = torch.baddbmm(value[:, None], gamma, past.steps, alpha=-1)[:, 0]
+            whole = finite_rows(mixed)
+            plain = ~whole if plain is None else plain | ~whole
+            value = torch.where(plain[:, None], value, mixed)
+        else:
+            plain = torch.ones_like(state.running)
+        trial = tried(problem, state, as_state(value, memory.at))
+        good = plain | (trial.norm <= GROWTH * past.patience.best)
+        # A row that ended gets differences of 0.
+        change = as_real(trial.residual) - r
+        step = (as_real(trial.at) - as_real(memory.at)).add(change, alpha=self.damping)
+        steps, changes = (
+            torch.cat([new[:, None].to(old.dtype), old], 1) for new, old in zip((step, change), known, strict=True)
+        )
+        return taken(state, trial, Past(steps, changes, products, past.patience.after(trial.norm, plain)), good)
 
-    def _weights(self, changes: tuple[Tensor, ...], residual: Tensor) -> Tensor:
-        """Gamma, shape (rows, 1, differences)."""
-        least = self.ridge**0.5
-        columns = torch.stack([*changes, residual], 1)
-        unit = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
-        lengths = torch.linalg.vector_norm(columns, dim=2)
-        # Rows that stand still have differences of 0: they get the ridge alone, and no weight.
-        lengths = lengths.masked_fill(lengths == 0, 1.0)
-        # Not a column's norm is made 1, but its ridge is made as long; that of r is in nobody's way.
-        triangle, target = _triangle(torch.cat([columns, unit * (least * lengths)[:, None]], 2).mT)
-        # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them.
-        added = triangle.diagonal(dim1=1, dim2=2).abs() > DROP * least * lengths[:, :-1]
-        used = added.cumprod(1).bool()[:, None]
-        triangle = torch.where(used, triangle, unit[1:, 1:])
-        target = target.masked_fill(~used.mT, 0.0)
-        gamma: Tensor = torch.linalg.solve_triangular(triangle, target, upper=True).mT
-        return gamma
+    def _weights(self, past: Past, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Gamma, shape (rows, 1, differences), and the products that the next step has use for."""
+        changes, older = past.changes, past.products
+        newest = torch.stack([changes[:, 0], residual.to(changes.dtype)], 1) @ changes.mT
+        first, target = newest[:, :1], newest[:, 1:].mT
+        products = torch.cat([first, torch.cat([first[:, :, 1:].mT, older], 2)], 1)
+        ridge = self.ridge * products.diagonal(dim1=1, dim2=2)
+        # Differences of 0, of rows that stand still, get the ridge alone, and no weight.
+        ridge = ridge.masked_fill(ridge == 0, 1.0)
+        factor = torch.linalg.cholesky_ex(products + torch.diag_embed(ridge)).L
+        # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them; so are
+        # those at which the factorisation ended.
+        used = (factor.diagonal(dim1=1, dim2=2) > DROP * ridge.sqrt()).cumprod(1).bool()[:, None]
+        factor = torch.where(used.mT, factor, torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device))
+        left = torch.linalg.solve_triangular(factor, target.masked_fill(~used.mT, 0.0), upper=False)
+        gamma = torch.linalg.solve_triangular(factor.mT, left, upper=True).mT
+        kept = products if products.shape[1] < self.history else products[:, :-1, :-1]
+        return gamma.to(residual.dtype), kept
 
 
-def _triangle(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """R and Q^T b of the columns before the last one, b, whose last number is its own.
-
-    Q takes as long again as R, and is made only where autograd asks for it: else b is one more column of Q R.
-    """
-    if torch.is_grad_enabled():
-        q, r = torch.linalg.qr(matrix[:, :-1, :-1])
-        return r, q.mT @ matrix[:, :-1, -1:]
-    r = torch.linalg.qr(matrix, mode="r").R
-    return r[:, :-1, :-1], r[:, :-1, -1:]
+def _nothing(r: Tensor, residual: Tensor) -> Past:
+    """Before the first step."""
+    none = r.new_zeros(r.shape[0], 0, r.shape[1])
+    empty = torch.zeros(r.shape[0], 0, 0, dtype=torch.float64, device=r.device)
+    return Past(none, none.to(torch.float64), empty, Patience.fresh(residual))

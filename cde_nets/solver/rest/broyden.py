@@ -13,10 +13,10 @@ from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, attempt, check_damping, fail
+from cde_nets.solver.rest.patience import GROWTH, Patience
 from cde_nets.solver.states import finite_rows
 from cde_nets.solver.status import Status
 
-GROWTH = 2.0
 LEAST_PART = 1e-8
 
 
@@ -30,6 +30,7 @@ class Pairs(NamedTuple):
         unused: which pairs a row has not learnt or has forgotten, shape (rows, 1, pairs).
         part: which part of the direction is tried next, shape (rows,).
         poor: rows whose last trial, or its residual, was not finite, shape (rows,).
+        patience: what has been reached, and which rows take plain steps; None before the first step.
     """
 
     steps: Tensor
@@ -38,6 +39,7 @@ class Pairs(NamedTuple):
     unused: Tensor
     part: Tensor
     poor: Tensor
+    patience: Patience | None = None
 
 
 @options
@@ -56,8 +58,9 @@ class Broyden(Method, Iteration):
 
     Safeguards, each row's own, without derivatives and without further evaluations: every trial teaches B, but the row
     moves only where the residual at most doubled; else it stays, the try counts as rejected, and the next direction
-    comes from the better B. Where a trial is not finite nothing is learnt and the next one is half as long; below 1e-8
-    the row has DIVERGED. Where K is singular the row forgets its pairs and takes the Picard step.
+    comes from the better B. A row whose best residual has not halved in ten steps takes Picard's step for ten, then for
+    twenty the next time, and so on. Where a trial is not finite nothing is learnt and the next one is half as long;
+    below 1e-8 the row has DIVERGED. Where K is singular the row forgets its pairs and takes the Picard step.
 
     Every step is one evaluation of f. Unrolled, the weights K^-1 S^T r are differentiated as all the rest.
 
@@ -95,16 +98,22 @@ class Broyden(Method, Iteration):
         assert state.residual is not None
         r = as_real(memory.residual)
         direction, pairs = _direction(memory.own, r)
+        patience = pairs.patience or Patience.fresh(state.residual)
+        plain = patience.plain()
+        if plain is not None:
+            direction = torch.where(plain[:, None], r, direction)
         move = pairs.part[:, None] * direction
         trial = memory.at + as_state(move, memory.at)
         whole = state.running & finite_rows(trial)
         residual = problem.residual(torch.where(whole[:, None], trial, memory.at))
         norm = norms(residual)
         whole = whole & (norm < math.inf)
-        good = whole & (norm <= GROWTH * state.residual)
+        good = norm <= GROWTH * state.residual
+        good = whole & (good if plain is None else good | plain)
         pairs = self._learnt(pairs, move, as_real(residual) - r, whole)
         part = (pairs.part / 2).masked_fill(whole, self.damping)
-        pairs = pairs._replace(part=part, poor=state.running ^ whole)
+        patience = patience.after(norm, plain)
+        pairs = pairs._replace(part=part, poor=state.running ^ whole, patience=patience)
         return attempt(problem, state, trial, good, residual, pairs)
 
     def terminate(self, problem: FixedPointProblem, state: Iterate) -> Tensor:

@@ -47,8 +47,8 @@ class Iteration(Scheme):
         """At z0, with its residual."""
         z = problem.packed()
         known = finite_rows(z)
-        at = torch.where(known[:, None], z, 0.0)
-        residual, size = _evaluated(problem, at)
+        at = problem.start()
+        residual, size = _evaluated(problem, at, problem.first)
         void = torch.where(known[:, None], 0.0, z)
         memory = Evaluated(at, residual, size, tolerance, void, self.begin(at))
         return start(z, residual=torch.where(known, norms(residual), torch.nan), memory=memory)
@@ -63,24 +63,59 @@ class Iteration(Scheme):
         return None
 
 
-def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any = None) -> Iterate:
-    """The state at a new value, with its residual.
+class Trial(NamedTuple):
+    """A new value and what f says of it.
 
-    Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them, and
-    no function is asked about states that are not finite.
+    Attributes:
+        at: the value; where a row stood, if it ended or its new value is not finite: no function is asked about states
+            that are not finite.
+        residual: f(z) - z there.
+        norm: its norm, shape (rows,).
+        size: |f(z)|, shape (rows,).
+        going: the rows that run and whose new value is finite, shape (rows,).
     """
-    memory: Evaluated = state.memory
+
+    at: Tensor
+    residual: Tensor
+    norm: Tensor
+    size: Tensor
+    going: Tensor
+
+
+def tried(problem: FixedPointProblem, state: Iterate, value: Tensor) -> Trial:
+    """One evaluation, at a new value."""
     going = state.running & finite_rows(value)
-    at = torch.where(going[:, None], value, memory.at)
+    at = torch.where(going[:, None], value, state.memory.at)
     residual, size = _evaluated(problem, at)
+    return Trial(at, residual, norms(residual), size, going)
+
+
+def taken(state: Iterate, trial: Trial, own: Any, good: Tensor | None = None) -> Iterate:
+    """The state at a trial, in all rows or in those where it is good; the others stay and have tried in vain."""
+    memory: Evaluated = state.memory
+    at, residual, norm, size, going = trial
+    if good is not None:
+        assert state.residual is not None
+        chosen = good[:, None]
+        at = torch.where(chosen, at, memory.at)
+        residual = torch.where(chosen, residual, memory.residual)
+        norm, size = torch.where(good, norm, state.residual), torch.where(good, size, memory.size)
     return replace(
         state,
         value=at + memory.void,
-        residual=norms(residual),
-        moved=None,
+        residual=norm,
+        moved=good,
         memory=memory._replace(at=at, residual=residual, size=size, own=own),
         settled=going,
     )
+
+
+def arrive(problem: FixedPointProblem, state: Iterate, value: Tensor, own: Any = None) -> Iterate:
+    """The state at a new value, with its residual.
+
+    Rows that ended, or whose new value is not finite, are evaluated where they stand: there the loop leaves them.
+    """
+    return taken(state, tried(problem, state, value), own)
 
 
 def attempt(
@@ -104,12 +139,12 @@ def attempt(
     )
 
 
-def _evaluated(problem: FixedPointProblem, at: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluated(problem: FixedPointProblem, at: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The residual, and |f(z)|."""
     if problem.is_root:
-        residual = problem.residual(at)
+        residual = problem.residual(at, known)
         return residual, norms(at + residual)
-    image = problem.value(at)
+    image = problem.value(at, known)
     return image - at, norms(image)
 
 

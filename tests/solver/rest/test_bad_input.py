@@ -41,7 +41,7 @@ def test_damping(method, damping):
     [
         (Anderson, {"history": 0}, "history must be an integer of at least 1; got 0"),
         (Anderson, {"history": None}, "history must be an integer"),
-        (Anderson, {"ridge": 0}, "ridge must be a number above 0, and finite; got 0"),
+        (Anderson, {"ridge": 0}, "ridge must be a number from 1e-13 to 1; got 0"),
         (Anderson, {"ridge": math.nan}, "ridge must be a number"),
         (Broyden, {"history": 2.5}, "history must be an integer of at least 1; got 2.5"),
         (Broyden, {"history": 0}, "history must be an integer of at least 1; got 0"),

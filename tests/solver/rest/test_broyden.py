@@ -4,21 +4,30 @@ import pytest
 import torch
 
 from cde_nets.solver.rest import Broyden
-from cde_nets.solver.rest.broyden import GROWTH
+from cde_nets.solver.rest.patience import GROWTH
 
 F64 = torch.float64
 
 
 def dense(f, z, steps, damping=1.0):
-    """Broyden with the matrix itself, one row: trials from which B learns, moves where r at most doubles."""
+    """Broyden with the matrix itself, one row: trials from which B learns, moves where r at most doubles.
+
+    Ten plain steps after ten in which the best residual has not halved, which may be once here.
+    """
     n = len(z)
     B, r = -torch.eye(n, dtype=F64), f(z) - z
-    for _ in range(steps):
-        s = -damping * torch.linalg.solve(B, r)
+    first = best = r.norm()
+    idle = False
+    for k in range(steps):
+        plain = idle and 10 <= k < 20
+        s = damping * r if plain else -damping * torch.linalg.solve(B, r)
         new = f(z + s) - (z + s)
         B = B + torch.outer(new - r - B @ s, s) / (s @ s)
-        if new.norm() <= GROWTH * r.norm():
+        if plain or new.norm() <= GROWTH * r.norm():
             z, r = z + s, new
+        best = min(best, new.norm())
+        if k == 9:
+            idle = bool(best > 0.5 * first)
     return z
 
 
@@ -33,6 +42,32 @@ def test_iterates_are_those_of_the_dense_method(find, maps, radius, damping):
     for row in range(3):
         z = dense(lambda x: torch.tanh(W @ x + b[row]), torch.zeros(8, dtype=F64), 9, damping)  # noqa: B023
         torch.testing.assert_close(found.value[row], z, rtol=1e-8, atol=1e-10)
+
+
+def test_plain_steps_are_learnt_from(find, maps):
+    """A strongly bent map: ten tries gain nothing, ten plain steps follow."""
+    W, b = maps.layer(6.0)
+    f = lambda z, row: torch.tanh(W @ z + b[row])  # noqa: E731
+    steps, taken = 14, Values()
+    find(
+        lambda z: torch.tanh(z @ W.T + b), torch.zeros(3, 8, dtype=F64), Broyden(history=None),
+        rtol=1e-15, atol=1e-300, max_steps=steps, observers=(taken,),
+    )  # fmt: skip
+    plain = 0
+    for row in range(3):
+        z = dense(lambda x: f(x, row), torch.zeros(8, dtype=F64), steps)  # noqa: B023
+        torch.testing.assert_close(taken.values[-1][row], z, rtol=1e-6, atol=1e-8)
+        before, after = taken.values[10][row], taken.values[11][row]
+        plain += torch.allclose(after, f(before, row), rtol=1e-9, atol=1e-12)
+    assert plain
+
+
+class Values:
+    def __init__(self):
+        self.values = []
+
+    def observe(self, before, after, signals):
+        self.values.append(after.value)
 
 
 def test_a_window_is_the_method_begun_later(find, maps):
