@@ -3,6 +3,7 @@
 Names load when they are first used: importing this package waits for neither torch nor matplotlib nor sympy.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from cde_nets.solver import GMRES as GMRES
     from cde_nets.solver import RBP as RBP
     from cde_nets.solver import Anderson as Anderson
+    from cde_nets.solver import AtMost as AtMost
     from cde_nets.solver import BiCGStab as BiCGStab
     from cde_nets.solver import Broyden as Broyden
     from cde_nets.solver import Dense as Dense
@@ -201,6 +203,7 @@ _ROOMS = {
     ),
     "solver": (
         "Anderson",
+        "AtMost",
         "BiCGStab",
         "Broyden",
         "CG",
@@ -251,7 +254,8 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'cde_nets' has no attribute {name!r}")
+        # With name and module Python itself names the nearest attribute where it prints the traceback.
+        raise AttributeError(f"module 'cde_nets' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = getattr(import_module(f"cde_nets.{_HOME[name]}"), name)
     globals()[name] = value
     return value

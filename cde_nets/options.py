@@ -61,6 +61,11 @@ def suggest(given: object, known: Iterable[str]) -> str:
     return f"{meant} Known are {', '.join(names)}." if names else f"{meant} It takes none."
 
 
+def instead(given: object) -> str:
+    """How a message ends where a class was given and one of its instances is wanted: ': say GMRES()'."""
+    return f": say {given.__name__}()" if isinstance(given, type) else ""
+
+
 def positive(name: str, value: Any, *, least: int = 1) -> None:
     """Refuse what is no integer of at least `least` (ValueError)."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -95,3 +95,11 @@ def test_experiments_are_found_through_entry_points():
 
     found = {point.name: point.load() for point in entry_points(group="cde_nets.experiments")}
     assert "mnist_seeds" in found
+
+
+def test_a_misspelled_name_brings_the_nearest_one():
+    """In the traceback, where Python itself looks among the names of the module."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import cde_nets; cde_nets.EquilibriumLayr"], capture_output=True, text=True, check=False
+    )
+    assert "Did you mean: 'EquilibriumLayer'" in done.stderr

@@ -48,24 +48,25 @@ def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead:
     """
     with Randomness(x.device) as randomness:
         value, changed = function.apart(x, *lead)
+    called = f" as {call}" if "args" in function.declare else ""
     if value.requires_grad:
         hidden = undeclared(value, ())
         found = f"{len(hidden)} tensor(s) (shapes {', '.join(str(tuple(h.shape)) for h in hidden[:3])})"
         raise ValueError(
             f"{function.who} depends on {found if hidden else 'tensors'} that want a gradient and that it was not "
-            f"given: this gradient would lose them. Make it an nn.Module that holds them, pass them in args=(..) as "
-            f"{call}, or take gradient={instead}."
+            f"given: this gradient would lose them. Make it an nn.Module that holds them, {function.declare}{called}, "
+            f"or take {function.choose}={instead}."
         )
     if randomness.drawn and repeated:
         raise ValueError(
             f"{function.who} depends on random numbers (dropout?), and the way back would draw others. Put the module "
-            f"in eval mode, draw the numbers before and pass them in args=(..), or take gradient={instead}."
+            f"in eval mode, draw the numbers before and {function.declare}, or take {function.choose}={instead}."
         )
     if changed and repeated:
         raise ValueError(
             f"{function.who} changes buffers of its module ({', '.join(changed[:3])}; batch normalisation in train "
             f"mode?), and the way back would change them again. Put the module in eval mode, or take "
-            f"gradient={instead}."
+            f"{function.choose}={instead}."
         )
     return value
 

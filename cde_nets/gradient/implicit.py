@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Backward, Solution, Statistics
+from cde_nets.solver.states import Packing
 from cde_nets.solver.status import succeeded
 from cde_nets.solver.tolerance import Tolerance
 
@@ -38,7 +40,8 @@ class Implicit(Gradient):
 
     Args:
         method: for the linear problem; GMRES() where None.
-        tolerance: of the linear problem; that of the forward solve where None.
+        tolerance: of the linear problem; where None the rtol of the forward solve, and no atol: cotangents have a scale
+            of their own, and a mean over many rows makes them small.
         max_steps: of the linear problem.
     """
 
@@ -66,9 +69,10 @@ class Implicit(Gradient):
             return solution
         inner = _Adjoint(
             GMRES() if self.method is None else self.method,
-            Limits(self.tolerance or settings.tolerance, self.max_steps),
+            Limits(self.tolerance or Tolerance(settings.tolerance.rtol, sys.float_info.min), self.max_steps),
             settings.throw,
             Backward(),
+            problem.states if isinstance(problem, LinearProblem) else problem.packing,
         )
         alive = succeeded(iterate.status)
         if isinstance(problem, LinearProblem):
@@ -102,6 +106,7 @@ class _Adjoint:
     """How adjoint problems are solved, and where that is reported.
 
     Attributes:
+        states: how users build what is packed.
         some: whether any row is alive, once the host has looked.
     """
 
@@ -109,6 +114,7 @@ class _Adjoint:
     limits: Limits
     throw: bool
     backward: Backward
+    states: Packing
     some: bool | None = None
 
     def solve(
@@ -125,6 +131,7 @@ class _Adjoint:
         """
         living = alive[:, None]
         problem = LinearProblem(product, torch.where(living, g, 0.0), transpose=transpose)
+        problem.states = self.states
         with torch.no_grad():
             iterate = run(problem, self.method.resolve(problem), self.limits)
         self.backward.status = iterate.status
@@ -254,6 +261,13 @@ def _recorded(
         value = function.on(inputs)(point)
     if undeclared(value, (point, *inputs)):
         raise RuntimeError(function.undeclared)
+    if not value.requires_grad:
+        warnings.warn(
+            f"{function.who} depends on nothing that wants a gradient, not even on the state: its gradients are zero. "
+            "Is it detached, or computed under torch.no_grad()?",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def product(w: Tensor) -> Tensor:
         return _pulled(value, [point], w)[0]

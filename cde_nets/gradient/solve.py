@@ -13,6 +13,7 @@ from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.implicit import Implicit
+from cde_nets.options import instead
 from cde_nets.solver.flow.runge_kutta import RungeKutta
 from cde_nets.solver.flow.torchdiffeq import TorchDiffEq
 from cde_nets.solver.linear import GMRES
@@ -68,8 +69,8 @@ def solve(
     default_method, default_gradient = _DEFAULTS[kind]
     chosen = default_method() if method is None else method
     if not isinstance(chosen, Method):
-        hint = f": RungeKutta({method!r})" if isinstance(method, str) else ", such as RungeKutta('dopri5')"
-        raise ValueError(f"method must be a method{hint}; got {method!r}.")
+        hint = f": RungeKutta({method!r})" if isinstance(method, str) and kind == "flow" else f", such as {_SUCH[kind]}"
+        raise ValueError(f"method must be a method{hint}; got {method!r}{instead(method)}.")
     if chosen.solves != kind:
         raise ValueError(f"{type(chosen).__name__} solves a {chosen.solves} problem; this is a {kind} problem.")
     if gradient is None and isinstance(chosen, TorchDiffEq):
@@ -77,7 +78,7 @@ def solve(
         gradient = Autograd()
     how = default_gradient() if gradient is None else gradient
     if not isinstance(how, Gradient):
-        raise ValueError(f"gradient must be one such as Discrete() or Implicit(); got {gradient!r}.")
+        raise ValueError(f"gradient must be one such as Discrete() or Implicit(); got {gradient!r}{instead(gradient)}.")
     if kind not in how.solves:
         raise ValueError(
             f"{type(how).__name__} differentiates {' and '.join(how.solves)} problems; this is a {kind} problem. "
@@ -106,6 +107,8 @@ def check(solution: Solution) -> None:
     diverged = bool(codes & {Status.DIVERGED, Status.STEP_TOO_SMALL})
     raise (DivergedError if diverged else ConvergenceError)(failure(solution), solution)
 
+
+_SUCH = {"flow": "RungeKutta('dopri5')", "rest": "Anderson() or Newton()", "linear": "GMRES()"}
 
 _DEFAULTS: dict[str, tuple[Callable[[], Method], type[Gradient]]] = {
     "flow": (lambda: RungeKutta("dopri5"), Discrete),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from cde_nets.gradient import Gradient, Implicit, solve
-from cde_nets.nn.implicit_map import cast, stated
-from cde_nets.options import suggesting
+from cde_nets.nn.implicit_map import cast, full_precision, stated
+from cde_nets.options import instead, suggesting
 from cde_nets.solver import Anderson, FixedPointProblem, SaveAt, Solution, Tolerance
 from cde_nets.solver.method import Method
 from cde_nets.solver.states import Packing
@@ -34,17 +34,20 @@ class EquilibriumLayer(nn.Module):
             `GMRES()` where None.
         initial: x -> z0; where None, f.initial_state(x) if f has such a method, else zeros like x.
         dtype: in which to solve, such as torch.float64 inside a float32 network: x, z0, the parameters and the buffers
-            of f are cast on the way in and the answer back on the way out; that of the state where None.
+            of f are cast on the way in and the answer back on the way out; that of the state where None. Under autocast
+            the layer takes and solves in float32, as torch's linear algebra does.
         coupled: the rows see each other (a graph, a mean over the batch): all come to rest together.
         warm_start: begin where the last call ended, where z0 is not given and the state has the same shape; rows that
             failed begin anew. `forget()` drops it. It is not part of the state_dict.
-        tolerance: of the forward solve, and of the backward one unless `Implicit` is given its own.
+        tolerance: of the forward solve; its rtol is that of the backward one too, unless `Implicit` is given its own.
         max_steps: of the forward solve.
         throw: raise where a row does not come to rest, which reads its statuses back from the device. False returns
             whatever came out: rows that failed are marked in `failed`, and give no gradient.
 
     Attributes:
         failed: the rows that failed in the last forward pass, shape (rows,); None before the first.
+        last: the last forward pass's `Solution`, its value without a graph: statuses, statistics and, once it has run,
+            the backward pass's; None before the first, and where torch.compile compiled it.
 
     Raises:
         ValueError: a method or gradient that does not fit, a dtype that is not floating; TypeError: options unknown to
@@ -52,6 +55,7 @@ class EquilibriumLayer(nn.Module):
     """
 
     failed: Tensor | None
+    last: Solution | None
 
     @suggesting
     def __init__(
@@ -73,15 +77,15 @@ class EquilibriumLayer(nn.Module):
             raise ValueError(f"f must be a function or module f(x, z); got a {type(f).__name__}.")
         if initial is not None and not callable(initial):
             raise ValueError(f"initial must be a function x -> z0; got a {type(initial).__name__}.")
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype must be floating, such as torch.float64; got {dtype}.")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype must be floating, such as torch.float64; got {dtype!r}.")
         self.f = f
         self.method = _forward(forward)
         self.gradient = _gradient(backward)
         self.initial, self.dtype, self.coupled, self.warm_start = initial, dtype, coupled, warm_start
         self.tolerance, self.max_steps, self.throw = tolerance, max_steps, throw
-        self.failed = None
-        self._last: tuple[list[tuple[int, ...]], Tensor] | None = None
+        self.failed = self.last = None
+        self._ended: tuple[list[tuple[int, ...]], Tensor] | None = None
 
     def forward(self, x: Any, z0: Any = None) -> Any:
         """z*, built as z0 is.
@@ -107,6 +111,17 @@ class EquilibriumLayer(nn.Module):
         Raises:
             ValueError, DivergedError, ConvergenceError: as forward.
         """
+        with full_precision(x, z0) as (x, z0):
+            if torch.compiler.is_compiling():
+                return self._solve(x, z0, save_at)
+            try:
+                return self._solve(x, z0, save_at)
+            except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+                # Torch's own words within f: they do not say what f was given, nor why.
+                error.add_note(self._given(x, z0))
+                raise
+
+    def _solve(self, x: Any, z0: Any, save_at: SaveAt | None) -> Solution:
         problem, dtypes, cold = self._stated(x, z0)
         solution = solve(
             problem,
@@ -121,10 +136,13 @@ class EquilibriumLayer(nn.Module):
         if self.warm_start:
             packing = problem.packing
             end = packing.pack(solution.value).detach()
-            self._last = packing.shapes, torch.where(self.failed[:, None], cold, end)
-        if self.dtype is None:
-            return solution
-        return solution.differentiable(pytree.tree_map(torch.Tensor.to, solution.value, dtypes), solution.backward)
+            self._ended = packing.shapes, torch.where(self.failed[:, None], cold, end)
+        if self.dtype is not None:
+            value = pytree.tree_map(torch.Tensor.to, solution.value, dtypes)
+            solution = solution.differentiable(value, solution.backward)
+        if not torch.compiler.is_compiling():
+            self.last = solution.differentiable(pytree.tree_map(Tensor.detach, solution.value), solution.backward)
+        return solution
 
     def problem(self, x: Any, z0: Any = None) -> FixedPointProblem:
         """The fixed-point problem, in the dtype in which it is solved: what the conditions at rest are asked of.
@@ -136,7 +154,7 @@ class EquilibriumLayer(nn.Module):
 
     def forget(self) -> None:
         """Drop the state that the next call would begin from."""
-        self._last = None
+        self._ended = None
 
     def extra_repr(self) -> str:
         """Shown by print(layer)."""
@@ -149,8 +167,8 @@ class EquilibriumLayer(nn.Module):
         first = cast(first, self.dtype)
         packing = Packing(first, coupled=self.coupled)
         cold = packing.pack(first).detach()
-        if z0 is None and self._last is not None:
-            shapes, last = self._last
+        if z0 is None and self._ended is not None:
+            shapes, last = self._ended
             if packing.shapes == shapes and packing.dtype == last.dtype and packing.device == last.device:
                 first = packing.unpack(last)
         function, args = stated(self.f, x, self.dtype)
@@ -159,7 +177,23 @@ class EquilibriumLayer(nn.Module):
         problem.function.what = (
             "f(x, z), whose state began as zeros like x as there was no z0," if guessed else "f(x, z)"
         )
+        problem.function.declare, problem.function.choose = (
+            "give them to the layer within x, a tuple or dict",
+            "backward",
+        )
         return problem, dtypes, cold
+
+    def _given(self, x: Any, z0: Any) -> str:
+        """What f was called with, for errors that arise in it."""
+        shapes = [
+            str(pytree.tree_map(lambda t: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__, tree))
+            for tree in (x, self._first(x) if z0 is None else z0)
+        ]
+        began = "" if z0 is not None or self._start else " (zeros like x, as there was no z0 and no initial=)"
+        return (
+            f"EquilibriumLayer called f(x, z), in this order, with x of shape {shapes[0]} and z of shape "
+            f"{shapes[1]}{began}."
+        )
 
     @property
     def _start(self) -> Callable[[Any], Any] | None:
@@ -180,8 +214,10 @@ class EquilibriumLayer(nn.Module):
 
 def _forward(method: Method | None) -> Method:
     chosen = Anderson() if method is None else method
-    if getattr(chosen, "solves", None) != "rest":
-        raise ValueError(f"forward must be a method for rest, such as Anderson() or Picard(); got {method!r}.")
+    if not isinstance(chosen, Method) or chosen.solves != "rest":
+        raise ValueError(
+            f"forward must be a method for rest, such as Anderson() or Picard(); got {method!r}{instead(method)}."
+        )
     return chosen
 
 
@@ -194,5 +230,5 @@ def _gradient(backward: Method | Gradient | None) -> Gradient:
         return backward
     raise ValueError(
         "backward must be a method for linear problems, such as GMRES() or Neumann(10), or a gradient of rest points, "
-        f"such as Implicit(..), Unrolled() or Truncated(5); got {backward!r}."
+        f"such as Implicit(..), Unrolled() or Truncated(5); got {backward!r}{instead(backward)}."
     )

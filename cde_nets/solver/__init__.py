@@ -1,5 +1,6 @@
 """The solver backend: problems, methods, one loop. Nothing here builds an autograd graph of its own."""
 
+from cde_nets.solver.at_most import AtMost
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.flow.controller import Controller, PIController
 from cde_nets.solver.flow.events import Event
@@ -25,6 +26,7 @@ __all__ = [
     "RBP",
     "TABLEAUS",
     "Anderson",
+    "AtMost",
     "Backward",
     "BiCGStab",
     "Broyden",

@@ -26,6 +26,8 @@ class PackedFunction:
     Attributes:
         leaves: the parameters of a module that train and the floating tensors among args: what gets gradients besides
             the state.
+        declare: how error messages say that a tensor is given to the function, which else is by args.
+        choose: the keyword by which they say that a gradient is chosen.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PackedFunction:
         self._tensors = [k for k, value in enumerate(self.args) if _differentiable(value)]
         self.leaves: tuple[Tensor, ...] = (*self._parameters, *(self.args[k] for k in self._tensors))
         self._own = True
+        self.declare, self.choose = "pass them in args=(..)", "gradient"
 
     @property
     def who(self) -> str:
@@ -55,7 +58,7 @@ class PackedFunction:
         return (
             f"{self.who} depends here on tensors that want a gradient, that it was not given, and that it did not "
             "depend on when that was checked: the gradient would miss them. Make it an nn.Module that holds them, "
-            "or pass them in args=(..)."
+            f"or {self.declare}."
         )
 
     def on(self, leaves: Sequence[Tensor]) -> PackedFunction:

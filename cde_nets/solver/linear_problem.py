@@ -22,6 +22,7 @@ class LinearProblem:
 
     Attributes:
         products: how many products were made since `counted`, all rows at once counting as one.
+        states: how users state what g stands for: that of the rest point's state, where g is its packed cotangent.
 
     Raises:
         ValueError: product is no function, or g is no tensor or not floating.
@@ -41,6 +42,7 @@ class LinearProblem:
             if value is not None and not callable(value):
                 raise ValueError(f"{name} must be a function; got a {type(value).__name__}.")
         self.packing, self.g = Packing(g, coupled=coupled), g
+        self.states = self.packing
         self._product = self.packing.lift(product, "The product's value")
         self._transpose = None if transpose is None else self.packing.lift(transpose, "The transpose's value")
         self.products = 0

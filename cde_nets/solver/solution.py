@@ -90,7 +90,7 @@ class Backward:
     statistics: Statistics | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """The outcome of a solve.
 
@@ -124,8 +124,8 @@ class Solution:
 
     @property
     def failed(self) -> Tensor:
-        """How many rows failed, as a tensor without axes: reading it is left to the caller."""
-        return (~succeeded(self.status)).sum()
+        """The rows that did not, shape (rows,)."""
+        return ~succeeded(self.status)
 
     def differentiable(self, value: Any, backward: Backward | None = None) -> Solution:
         """The same solution with a value that has a graph, and a place where its backward pass reports."""
@@ -139,3 +139,5 @@ class Solution:
         counts = torch.bincount(self.status, minlength=len(Status)).tolist()
         ended = ", ".join(f"{n} {Status(code).name.lower()}" for code, n in enumerate(counts) if n)
         return f"Solution({ended or 'no rows'}; {self.statistics})"
+
+    __repr__ = __str__

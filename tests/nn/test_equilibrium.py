@@ -489,3 +489,95 @@ def test_the_same_on_a_gpu(forward, backward):
     for one, two in zip(*found, strict=True):
         assert two.is_cuda
         torch.testing.assert_close(one, two.cpu(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("backward", [cn.GMRES(), cn.Truncated(5), cn.Unrolled()], ids=["GMRES", "TBPTT", "BPTT"])
+def test_under_autocast_it_solves_in_single_precision(backward):
+    """As the layer in float32 on what autocast rounded before it; the backward pass runs outside, as torch wants."""
+    before, layer = nn.Linear(4, 3), rnn(backward, forward=cn.Picard(), dtype=torch.float32, tolerance=None)
+    x, w = normal(6, 4, dtype=torch.float32), normal(6, 5, seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = before(x)
+        value = layer(rounded)
+    assert rounded.dtype == torch.bfloat16
+    assert value.dtype == torch.float32
+    found = torch.autograd.grad((value * w).sum(), [*layer.parameters(), before.weight])
+    start = rounded.detach().float().requires_grad_()
+    again = layer(start)
+    wanted = torch.autograd.grad((again * w).sum(), [*layer.parameters(), start])
+    assert torch.equal(value, again)
+    for one, other in zip(found[:-1], wanted[:-1], strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(found[-1], wanted[-1].bfloat16().float().T @ x, rtol=0.02, atol=0.02)
+
+
+def test_small_cotangents_are_not_taken_for_none():
+    """The mean over many rows: what the forward solve calls 0 is all there is."""
+    layer, x = rnn(tolerance=cn.Tolerance(1e-8, 1e-3)), normal(4, 3).requires_grad_()
+    value = layer(x)
+    plain = torch.autograd.grad(value.sum(), layer.parameters(), retain_graph=True)
+    small = torch.autograd.grad(1e-9 * value.sum(), layer.parameters())
+    for one, other in zip(plain, small, strict=True):
+        torch.testing.assert_close(1e-9 * one, other, rtol=1e-7, atol=0)
+
+
+def test_the_last_solution_is_kept_within_other_modules():
+    layer = rnn(cn.GMRES())
+    assert layer.last is None
+    network = nn.Sequential(nn.Linear(4, 3, dtype=F64), layer)
+    value = network(normal(6, 4))
+    assert layer.last.words() == ["converged"] * 6
+    assert torch.equal(layer.last.value, value)
+    assert not layer.last.value.requires_grad
+    assert layer.last.backward.statistics is None
+    value.sum().backward()
+    assert layer.last.backward.statistics.products > 0
+    copy.deepcopy(network)
+
+
+def test_errors_within_f_say_what_it_was_given():
+    class Large(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W, self.U = nn.Linear(5, 5), nn.Linear(3, 5)
+
+        def forward(self, x, z):
+            return torch.tanh(self.W(z) + self.U(x))
+
+    with pytest.raises(RuntimeError) as error:
+        cn.EquilibriumLayer(Large())(torch.ones(4, 3))
+    (note,) = error.value.__notes__
+    assert "f(x, z), in this order, with x of shape (4, 3) and z of shape (4, 3) (zeros like x, as there was no" in note
+    with pytest.raises(RuntimeError) as error:
+        cn.EquilibriumLayer(lambda z, x: Large()(x, z))(torch.ones(4, 3), torch.zeros(4, 5))
+    assert "with x of shape (4, 3) and z of shape (4, 5)." in error.value.__notes__[0]
+
+
+def test_what_is_refused_names_the_layers_own_way_out():
+    weight = torch.full((3, 3), 0.1, requires_grad=True)
+    with pytest.raises(ValueError, match=r"give them to the layer within x.*or take backward=Unrolled\(\)"):
+        cn.EquilibriumLayer(lambda x, z: z @ weight + x)(torch.ones(4, 3))
+    noisy = cn.EquilibriumLayer(lambda x, z: nn.functional.dropout(0.1 * z) + x)
+    with pytest.raises(ValueError, match=r"random numbers.*give them to the layer within x.*backward=Unrolled\(\)"):
+        noisy(torch.ones(4, 3, requires_grad=True))
+
+
+def test_a_map_without_a_graph_is_not_silent():
+    layer = cn.EquilibriumLayer(lambda x, z: (0.5 * torch.cos(z) + x).detach())
+    x = torch.ones(4, 3, requires_grad=True)
+    with pytest.warns(UserWarning, match=r"f\(x, z\).*depends on nothing that wants a gradient.*detached"):
+        layer(x).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: cn.EquilibriumLayer(torch.add, cn.Anderson), r"forward must be .*: say Anderson\(\)"),
+        (lambda: cn.EquilibriumLayer(torch.add, backward=cn.GMRES), r"backward must be .*: say GMRES\(\)"),
+        (lambda: cn.EquilibriumLayer(torch.add, dtype="float64"), "dtype must be floating.*got 'float64'"),
+        (lambda: cn.solve(cn.FixedPointProblem(torch.cos, torch.ones(1)), "newton"), r"such as Anderson\(\) or Newton"),
+    ],
+)
+def test_what_stands_in_the_wrong_place(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

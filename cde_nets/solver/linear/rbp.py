@@ -37,7 +37,8 @@ class RBP(Method, Scheme):
     K + 1 updates are Neumann(K).
 
     Args:
-        z0: where to start: built as g is, or a number for all its elements; zero where None.
+        z0: where to start: built as g is (in a backward pass as the state), or a number for all its elements; zero
+            where None.
         terms: K, the number of updates, each of them a product. The answer is a truncation by design, its status DONE.
             The residual reported is |w_K - w_{K-1}|, that of the iterate before the last: that of the last would take
             one more product. None updates until the residual meets the tolerance.
@@ -104,4 +105,4 @@ class RBP(Method, Scheme):
             return torch.zeros_like(g)
         if isinstance(self.z0, int | float):
             return torch.full_like(g, self.z0)
-        return problem.packing.pack(self.z0, "z0")
+        return problem.states.pack(self.z0, "z0")

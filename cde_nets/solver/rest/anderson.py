@@ -103,7 +103,8 @@ class Anderson(Method, Iteration):
             value = torch.where(plain[:, None], value, mixed)
         else:
             plain = torch.ones_like(state.running)
-        trial = tried(problem, state, as_state(value, memory.at))
+        # A plain step is finite: the norm of f(z) is, in rows that run.
+        trial = tried(problem, state, as_state(value, memory.at), finite=True)
         good = plain | (trial.norm <= GROWTH * past.patience.best)
         # A row that ended gets differences of 0.
         change = as_real(trial.residual) - r
@@ -116,19 +117,17 @@ class Anderson(Method, Iteration):
     def _weights(self, past: Past, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Gamma, shape (rows, 1, differences), and the products that the next step has use for."""
         changes, older = past.changes, past.products
-        newest = torch.stack([changes[:, 0], residual.to(changes.dtype)], 1) @ changes.mT
+        newest = torch.bmm(torch.stack([changes[:, 0], residual.to(changes.dtype)], 1), changes.mT)
         first, target = newest[:, :1], newest[:, 1:].mT
         products = torch.cat([first, torch.cat([first[:, :, 1:].mT, older], 2)], 1)
-        ridge = self.ridge * products.diagonal(dim1=1, dim2=2)
-        # Differences of 0, of rows that stand still, get the ridge alone, and no weight.
-        ridge = ridge.masked_fill(ridge == 0, 1.0)
+        # Differences of 0, of rows that stand still, get the least ridge alone, and no weight.
+        ridge = self.ridge * products.diagonal(dim1=1, dim2=2) + torch.finfo(products.dtype).tiny
         factor = torch.linalg.cholesky_ex(products + torch.diag_embed(ridge)).L
         # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them; so are
         # those at which the factorisation ended.
         used = (factor.diagonal(dim1=1, dim2=2) > DROP * ridge.sqrt()).cumprod(1).bool()[:, None]
         factor = torch.where(used.mT, factor, torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device))
-        left = torch.linalg.solve_triangular(factor, target.masked_fill(~used.mT, 0.0), upper=False)
-        gamma = torch.linalg.solve_triangular(factor.mT, left, upper=True).mT
+        gamma = torch.cholesky_solve(target.masked_fill(~used.mT, 0.0), factor).mT
         kept = products if products.shape[1] < self.history else products[:, :-1, :-1]
         return gamma.to(residual.dtype), kept
 

@@ -82,9 +82,9 @@ class Trial(NamedTuple):
     going: Tensor
 
 
-def tried(problem: FixedPointProblem, state: Iterate, value: Tensor) -> Trial:
-    """One evaluation, at a new value."""
-    going = state.running & finite_rows(value)
+def tried(problem: FixedPointProblem, state: Iterate, value: Tensor, *, finite: bool = False) -> Trial:
+    """One evaluation, at a new value, which is known to be finite in the rows that run or is looked at."""
+    going = state.running if finite else state.running & finite_rows(value)
     at = torch.where(going[:, None], value, state.memory.at)
     residual, size = _evaluated(problem, at)
     return Trial(at, residual, norms(residual), size, going)
