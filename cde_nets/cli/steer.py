@@ -93,6 +93,9 @@ def steer(
         read_task(family, x, y, **asked)
         folder = out or Path("runs") / f"steer-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("controls.png", "targets.png", *(f"flow.{kind.value}" for kind in Moving)):
+            # Of an earlier result: no picture is to stand beside numbers that are not its own.
+            (folder / name).unlink(missing_ok=True)
         torch.set_num_threads(1)  # products are small, and threads that wait for each other slow them down
         import warnings
 

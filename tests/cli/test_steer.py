@@ -117,6 +117,9 @@ def test_an_animation(command, tmp_path):
     ran = command("steer", "polynomial", "--points", "1", "--lam", "10", "--animate", "gif", "--out", "run")
     assert ran.code == 0, ran.err
     assert (tmp_path / "run" / "flow.gif").read_bytes()[:4] == b"GIF8"
+    command("steer", "polynomial", "--points", "1", "--lam", "10", "--seed", "1", "--out", "run")
+    assert not (tmp_path / "run" / "flow.gif").exists(), "the animation of another flow was left"
+    assert (tmp_path / "run" / "targets.png").exists()
 
 
 def test_what_is_not_found_is_told_written_and_exits_with_one(command, tmp_path):
