@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium hopfield citation bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -49,6 +49,12 @@ equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways,
 	$(BIN)/python -m experiments.fixed_points --publish docs
 	$(BIN)/python -m experiments.one_backend --publish docs
 	$(BIN)/python -m experiments.cycle_influence --publish docs
+
+hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
+	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
+
+citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a half of one core; goes on where it stood.
+	$(BIN)/python -m experiments.citation --publish docs $(OPTIONS)
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy, equilibria beside torchdeq.
 	$(BIN)/python -m benchmarks.flow

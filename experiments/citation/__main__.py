@@ -1,0 +1,5 @@
+"""`python -m experiments.citation`."""
+
+from experiments.citation.command import app
+
+app()

@@ -1,0 +1,139 @@
+"""The command: the rows that are not done yet, then both tables and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cde_nets.atomic import write_atomically
+from cde_nets.data import DataUnavailableError
+from cde_nets.data.citation import load_citation
+from cde_nets.plot.style import save
+from experiments.citation.network import Weights
+from experiments.citation.report import markdown, picture
+from experiments.citation.results import Results
+from experiments.citation.rows import ROWS
+from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
+
+app = typer.Typer(add_completion=False)
+
+
+class Dataset(StrEnum):
+    """What can be trained on."""
+
+    CORA = "cora"
+    PUBMED = "pubmed"
+
+
+# Names of rows, for the command line.
+Key: Any = StrEnum("Key", [(key.upper().replace("-", "_"), key) for key in ROWS])  # type: ignore[misc]
+# Numbers of a document's state, as in the paper's code.
+SIZES = {Dataset.CORA: 64, Dataset.PUBMED: 16}
+QUICK: dict[str, Any] = {"epochs": 15, "every": 5, "steps": 20, "products": 10}
+
+
+@app.command()
+def citation(
+    dataset: Annotated[Dataset, typer.Option(help="Which graph.")] = Dataset.CORA,
+    rows: Annotated[list[Key] | None, typer.Option(help="Which rows; all where none is named.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of a row.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a run.")] = 2000,
+    weights: Annotated[Weights, typer.Option(help="How they are drawn; the paper's code: kaiming.")] = Weights.KAIMING,
+    split: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Documents to train, validate, test on; else 1%, 49%, 50%.", show_default=False),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with cora.npz or pubmed.npz.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs, tables and figure.")] = Path("runs/citation"),
+    quick: Annotated[bool, typer.Option(help="One seed, 15 epochs of 20 steps, in a folder of its own.")] = False,
+    publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Runs at once; of use on a GPU, not on a CPU.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train on a citation graph; write results.jsonl, citation.md and citation.png."""
+    torch.set_num_threads(threads)
+    console = Console(stderr=True)
+    place = _device(device)
+    keys = [str(key) for key in rows or list(Key)]
+    how: dict[str, Any] = {"epochs": epochs} if not quick else {**QUICK, "epochs": min(epochs, QUICK["epochs"])}
+    if quick:
+        out, seeds = out / "quick", 1
+    try:
+        graph = load_citation(dataset.value, data_dir, notify=console.print)
+        settings = settings_of(graph, SIZES[dataset], split, weights=weights, **how)
+        results = Results(out / "results.jsonl", settings)
+    except (ValueError, DataUnavailableError) as error:
+        raise typer.BadParameter(str(error)) from error
+    groups = list(_groups(keys, seeds, batch, results))
+    if groups:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            _train(groups, Prepared(graph, settings.size), settings, results, place, console)
+        except KeyboardInterrupt:
+            console.print("Stopped; give the same command to go on.")
+            raise typer.Exit(1) from None
+    text = markdown(graph, settings, results)
+    write_atomically(out / "citation.md", text.encode())
+    save(picture(graph, results), out / "citation.png")
+    if publish is not None:
+        for file, folder, name in (
+            ("citation.png", "images", f"citation_{dataset}.png"),
+            ("results.jsonl", "results", f"citation_{dataset}.jsonl"),
+            ("citation.md", "results", f"citation_{dataset}.md"),
+        ):
+            write_atomically(publish / folder / name, (out / file).read_bytes())
+    Console().print(Markdown(text))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise typer.BadParameter(f"the device {name!r} is not to be had: {error}") from error
+    return device
+
+
+def _groups(keys: list[str], seeds: int, batch: int, results: Results) -> Iterator[tuple[str, list[int]]]:
+    """Runs that are not done, some at once; by seeds, so that a table that is not full yet compares like with like."""
+    columns = []
+    for key in keys:
+        left = [seed for seed in range(seeds) if not results.has(key, seed)]
+        size = 1 if ROWS[key].alone else batch
+        columns.append([(key, left[first : first + size]) for first in range(0, len(left), size)])
+    groups = [group for column in columns for group in column]
+    yield from sorted(groups, key=lambda group: group[1][0])
+
+
+def _train(
+    groups: list[tuple[str, list[int]]],
+    data: Prepared,
+    settings: Settings,
+    results: Results,
+    device: torch.device,
+    console: Console,
+) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        total = sum(ROWS[key].cost * settings.epochs for key, _ in groups)
+        task = bar.add_task("citation", total=total)
+        checkpoint = results.path.with_name("checkpoint.pt")
+        for key, seeds in groups:
+            bar.update(task, description=f"{ROWS[key].title}, seeds {seeds[0]} to {seeds[-1]}")
+            runs = Runs(key, seeds, settings, data, device)
+            cost = ROWS[key].cost
+            results.add(run(runs, checkpoint, lambda cost=cost: bar.advance(task, cost)))  # type: ignore[misc]
+            checkpoint.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    app()

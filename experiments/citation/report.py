@@ -1,0 +1,126 @@
+"""Tables A2 and A3 in Markdown, and the picture: ours beside the paper's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cde_nets.data.citation import CitationGraph
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.citation import paper
+from experiments.citation.results import Results, percent
+from experiments.citation.rows import ROWS
+from experiments.citation.training import Settings
+
+OURS, THEIRS = COLOURS[0], COLOURS[1]
+
+
+def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
+    """Both tables, and what they are of."""
+    ours, theirs = paper.statistics(graph), paper.STATISTICS[graph.name]
+    lines = [
+        f"### Table A2: {graph.name}",
+        "",
+        "| | " + " | ".join(paper.COLUMNS) + " |",
+        "|---" * (len(paper.COLUMNS) + 1) + "|",
+        "| paper | " + " | ".join(f"{number:,}" for number in theirs) + " |",
+        "| here | " + " | ".join(f"{number:,}" for number in ours) + " |",
+        "",
+        f"{graph.self_citations} documents cite themselves, {graph.isolated} have no edge.",
+        "",
+        f"### Table A3: test accuracy on {graph.name}, %",
+        "",
+        "| | paper | here | validation | runs | stopped | backward unsolved |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key, row in ROWS.items():
+        runs = results.of(key)
+        printed = paper.ACCURACY.get(key) if graph.name == "cora" else None
+        lines.append(
+            f"| {row.title} | {_words(printed)} | {_words(_mean(runs, 'test_accuracy'))} | "
+            f"{_words(_mean(runs, 'validation_accuracy'))} | {len(runs)} | "
+            f"{sum(run['stopped_at'] is not None for run in runs)} | {_unsolved(runs)} |"
+        )
+    train, validation, test = settings.counts
+    lines += [
+        "",
+        f"{settings.epochs} epochs, state of {settings.size} numbers, {settings.steps} steps, truncation "
+        f"{settings.truncation}, {train} / {validation} / {test} documents, weights: {settings.weights.value}. Mean ± "
+        "standard deviation over runs, each with a split and weights of its own; the epoch is chosen by the validation "
+        f"accuracy of every {settings.every} epochs. Stopped: runs whose gradient became infinite or NaN, which keep "
+        "their weights from there on. Backward unsolved: the share of epochs in which the linear problem was not "
+        "solved, so that the recurrent unit got no gradient.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def picture(graph: CitationGraph, results: Results) -> Figure:
+    """Test accuracy of every row beside the paper's; mean validation accuracy; distance from rest."""
+    with styled():
+        made = figure(12.5, 4.2)
+        bars, curves, rest = made.subplots(1, 3, width_ratios=(1.1, 1, 1))
+        _bars(bars, results, paper.ACCURACY if graph.name == "cora" else {})
+        done = [key for key in ROWS if results.of(key)]
+        for k, key in enumerate(ROWS):
+            if key not in done:
+                continue
+            look: dict[str, Any] = {
+                "color": COLOURS[k % len(COLOURS)],
+                "label": ROWS[key].title,
+                "linestyle": "-" if k < len(COLOURS) else "--",
+                "linewidth": 1.2,
+            }
+            runs = results.of(key)
+            _curve(curves, runs, "validation", 100.0, look)
+            _curve(rest, runs, "relative_residual", 1.0, look)
+        curves.set(xlabel="epoch", ylabel="validation accuracy, %", title="Training")
+        if done:
+            curves.legend(fontsize=7)
+        rest.set(xlabel="epoch", ylabel="|f(z) − z| / |z| after the last step", yscale="log", title="How far from rest")
+    return made
+
+
+def _bars(ax: Axes, results: Results, printed: dict[str, tuple[float, float]]) -> None:
+    keys = list(ROWS)
+    for k, key in enumerate(keys):
+        runs = results.of(key)
+        for shift, colour, pair in (
+            (-0.17, OURS, _mean(runs, "test_accuracy")),
+            (0.17, THEIRS, printed.get(key)),
+        ):
+            if pair is not None:
+                ax.barh(k + shift, pair[0], 0.32, xerr=pair[1], color=colour, error_kw={"linewidth": 1})
+        own = [100 * run["test_accuracy"] for run in runs]
+        ax.plot(own, [k - 0.17] * len(own), ".", color="black", markersize=3)
+    ax.set_yticks(range(len(keys)), [ROWS[key].title for key in keys])
+    ax.invert_yaxis()
+    ax.set(xlabel="test accuracy, %", xlim=(0, None), title="Table A3")
+    for colour, word in ((OURS, "here"), (THEIRS, "paper")):
+        ax.barh(0, 0, color=colour, label=word)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+
+
+def _curve(ax: Axes, runs: list[dict[str, Any]], what: str, scale: float, look: dict[str, Any]) -> None:
+    """The mean over the runs that have a number there."""
+    epochs = [point["epoch"] for point in runs[0]["curve"]]
+    columns = [[run["curve"][k][what] for run in runs] for k in range(len(epochs))]
+    known = [(at, [v for v in values if v is not None]) for at, values in zip(epochs, columns, strict=True)]
+    drawn = [(at, scale * sum(values) / len(values)) for at, values in known if values]
+    if drawn:
+        ax.plot([at for at, _ in drawn], [value for _, value in drawn], **look)
+
+
+def _mean(runs: list[dict[str, Any]], what: str) -> tuple[float, float] | None:
+    return percent([run[what] for run in runs]) if runs else None
+
+
+def _words(pair: tuple[float, float] | None) -> str:
+    return "" if pair is None else f"{pair[0]:.2f} ± {pair[1]:.1f}"
+
+
+def _unsolved(runs: list[dict[str, Any]]) -> str:
+    total = sum(run["settings"]["epochs"] for run in runs)
+    return f"{sum(run['unsolved_epochs'] for run in runs) / total:.0%}" if runs else ""

@@ -1,0 +1,139 @@
+"""The rows of Table A3: how each differentiates a state that is 100 steps old.
+
+All rows take the same number of steps forward. `Truncated(K)` and `RandomlyTruncated` go on for K steps from where the
+forward method stopped, so that it stops K steps earlier for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import cde_nets as cn
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one epoch goes there and back.
+
+    Attributes:
+        steps: of the forward method.
+        gradient: the way back.
+    """
+
+    steps: int
+    gradient: cn.Gradient
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What rows are made from.
+
+    Attributes:
+        steps: of the state, 100.
+        truncation: 5.
+        products: the most with J^T that GMRES may take.
+        shape: of the state, without runs.
+        dtype: of the state.
+        device: of the state.
+    """
+
+    steps: int
+    truncation: int
+    products: int
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    device: torch.device
+
+
+# One generator a run.
+Generators = Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        title: in the table.
+        way: of one epoch; None where there is no recurrent network.
+        cost: of an epoch in forward passes, roughly: of use to the progress bar alone.
+        alone: runs draw numbers that a batch would share, and so are done one by one.
+        double: in float64.
+    """
+
+    title: str
+    way: Callable[[Numbers, Generators], Way] | None
+    cost: float
+    alone: bool = False
+    double: bool = False
+
+
+def _bptt(numbers: Numbers, generators: Generators) -> Way:
+    return Way(numbers.steps, cn.Unrolled())
+
+
+def _tbptt(numbers: Numbers, generators: Generators) -> Way:
+    return Way(numbers.steps - numbers.truncation, cn.Truncated(numbers.truncation))
+
+
+def _uniform(numbers: Numbers, generators: Generators) -> Way:
+    return _random(numbers, cn.RandomlyTruncated(numbers.steps - 1, "uniform", generator=generators[0]))
+
+
+def _poisson(numbers: Numbers, generators: Generators) -> Way:
+    # K - 1 is Poisson distributed, and K is 5 in the mean: "roughly at the 95th time step which is where TBPTT stops".
+    mean = max(numbers.truncation - 1.0, 0.5)
+    return _random(numbers, cn.RandomlyTruncated(numbers.steps - 1, "poisson", mean, generators[0]))
+
+
+def _random(numbers: Numbers, gradient: cn.RandomlyTruncated) -> Way:
+    """Look at the K that the gradient is about to draw, and stop K steps earlier. K is at most 99, as a solve steps."""
+    generator = gradient.generator
+    assert generator is not None
+    state = generator.get_state()
+    steps = 1 + int(torch.multinomial(gradient.probabilities(), 1, generator=generator))
+    generator.set_state(state)
+    return Way(numbers.steps - steps, gradient)
+
+
+def _rbp(numbers: Numbers, generators: Generators) -> Way:
+    start = torch.stack([_uniformly(numbers, generator) for generator in generators])
+    return Way(numbers.steps, cn.Implicit(cn.RBP(start, numbers.truncation)))
+
+
+def _uniformly(numbers: Numbers, generator: torch.Generator) -> Tensor:
+    return torch.rand(numbers.shape, generator=generator, dtype=numbers.dtype).to(numbers.device)
+
+
+def _cg(numbers: Numbers, generators: Generators) -> Way:
+    # No tolerance ends it before its steps.
+    return Way(numbers.steps, cn.Implicit(cn.AtMost(cn.CG(), numbers.truncation), tolerance=cn.Tolerance(1e-30, 1e-30)))
+
+
+def _neumann(numbers: Numbers, generators: Generators) -> Way:
+    return Way(numbers.steps, cn.Implicit(cn.Neumann(numbers.truncation)))
+
+
+def _gmres(numbers: Numbers, generators: Generators) -> Way:
+    tolerance = cn.Tolerance(rtol=1e-10, atol=1e-30)
+    method = cn.GMRES(restart=GMRES_RESTART)
+    return Way(numbers.steps, cn.Implicit(method, tolerance=tolerance, max_steps=numbers.products))
+
+
+GMRES_RESTART = 50
+
+ROWS = {
+    "baseline": Row("Baseline", None, 0.01),
+    "bptt": Row("BPTT", _bptt, 4.0),
+    "tbptt": Row("TBPTT", _tbptt, 1.2),
+    "uniform-artbp": Row("Uniform-ARTBP", _uniform, 2.5, alone=True),
+    "poisson-artbp": Row("TPoisson-ARTBP", _poisson, 1.2, alone=True),
+    "rbp": Row("RBP", _rbp, 1.2),
+    "cg-rbp": Row("CG-RBP", _cg, 1.3),
+    "neumann-rbp": Row("Neumann-RBP", _neumann, 1.2),
+    "gmres": Row("GMRES to 1e-10", _gmres, 20.0, double=True),
+}

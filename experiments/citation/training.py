@@ -1,0 +1,340 @@
+"""One row of the table for a few seeds at once: trained, watched, and put aside where it is long."""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import cde_nets as cn
+from cde_nets.atomic import write_atomically
+from cde_nets.data.citation import CitationGraph
+from cde_nets.solver.status import succeeded
+from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
+from experiments.citation.preparation import Split, principal_components, sizes, split
+from experiments.citation.rows import ROWS, Numbers, Row
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on, besides row and seed.
+
+    Attributes:
+        dataset: its name.
+        sha256: of its file.
+        counts: of documents to train, validate and test on.
+        size: of a document's state, and how many principal components it begins with.
+        steps: of the state.
+        truncation: of the rows that truncate.
+        products: the most that the row of GMRES may take; far from rest I - J is so ill-conditioned that hundreds more
+            bring its residual no nearer.
+        epochs: every labelled training document in each.
+        every: how often accuracies are taken.
+        rate: the learning rate.
+        momentum: of the descent.
+        decay: of all weights and biases.
+        weights: how they are drawn.
+    """
+
+    dataset: str
+    sha256: str
+    counts: tuple[int, int, int]
+    size: int
+    steps: int = 100
+    truncation: int = 5
+    products: int = 100
+    epochs: int = 2000
+    every: int = 20
+    rate: float = 1e-3
+    momentum: float = 0.9
+    decay: float = 5e-4
+    weights: Weights = Weights.KAIMING
+
+    def __post_init__(self) -> None:
+        """Check what would fail late."""
+        if self.steps <= self.truncation or self.truncation < 1:
+            raise ValueError(f"steps: found {self.steps}, expected more than the truncation, {self.truncation}")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON reads it back."""
+        return asdict(self) | {"counts": list(self.counts), "weights": self.weights.value}
+
+
+class Prepared:
+    """A graph and its principal components, made once for all runs.
+
+    Args:
+        graph: the data.
+        size: how many components.
+
+    Raises:
+        ValueError: more components than there are.
+    """
+
+    def __init__(self, graph: CitationGraph, size: int) -> None:
+        self.features = torch.from_numpy(principal_components(graph.features, size))
+        self.messages, self.labels = torch.from_numpy(graph.messages()), torch.from_numpy(graph.labels)
+        self.nodes, self.classes = len(graph), graph.classes
+        self.radius = Neighbours.radius(self.messages, self.nodes)
+
+
+class Runs:
+    """A row for a few seeds, between two epochs.
+
+    Args:
+        key: of the row.
+        seeds: one a run: of split, weights, and whatever the row draws.
+        settings: what else it depends on.
+        data: prepared from the graph that the settings name.
+        device: where to.
+    """
+
+    def __init__(
+        self, key: str, seeds: Sequence[int], settings: Settings, data: Prepared, device: torch.device
+    ) -> None:
+        self.key, self.seeds, self.settings, self.device = key, list(seeds), settings, device
+        self.row: Row = ROWS[key]
+        dtype = torch.float64 if self.row.double else torch.float32
+        runs = len(self.seeds)
+        splits = [split(data.nodes, settings.counts, seed) for seed in self.seeds]
+        self.parts = {name: _parts(splits, name).to(device) for name in Split._fields}
+        self.labels = data.labels.to(device)
+        self.features = data.features.to(device, dtype).expand(runs, -1, -1).contiguous()
+        cells, maps = zip(
+            *(draw(settings.size, data.classes, settings.weights, data.radius, seed) for seed in self.seeds),
+            strict=True,
+        )
+        neighbours = Neighbours(data.messages, data.nodes, runs, dtype, device)
+        self.model = nn.ModuleDict({"readout": Readout(maps)})
+        if self.row.way is not None:
+            self.model["cell"] = Cell(neighbours, cells)
+        self.model.to(device, dtype)
+        self.descent = torch.optim.SGD(
+            self.model.parameters(), settings.rate, momentum=settings.momentum, weight_decay=settings.decay
+        )
+        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        self.numbers = Numbers(
+            settings.steps, settings.truncation, settings.products, (data.nodes, settings.size), dtype, device
+        )
+        self.epoch, self.seconds = 0, 0.0
+        self.stopped: list[int | None] = [None] * runs
+        self.unsolved = torch.zeros(runs, dtype=torch.int64)
+        self.history: list[list[dict[str, float | int | None]]] = [[] for _ in self.seeds]
+
+    def step(self) -> None:
+        """One epoch. A run whose gradient is not finite stops there: its weights stay what they are."""
+        logits, solution = self._forward()
+        losses = torch.nn.functional.cross_entropy(
+            self._of(logits, "train").flatten(0, 1), self._labels("train").flatten(), reduction="none"
+        ).view(len(self.seeds), -1)
+        self.descent.zero_grad()
+        with _quiet():
+            losses.mean(1).sum().backward()
+        if solution is not None and solution.backward is not None and solution.backward.status is not None:
+            self.unsolved += ~succeeded(solution.backward.status).cpu()
+        if self.epoch == 0 or (self.epoch + 1) % self.settings.every == 0:
+            self._watch(logits, solution, losses.mean(1))
+        self._descend()
+        self.epoch += 1
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Accuracies after the last epoch; then a result for each seed, its epoch chosen by validation accuracy."""
+        with torch.no_grad():
+            logits, solution = self._forward()
+            self._watch(logits, solution, None)
+        results = []
+        for k, seed in enumerate(self.seeds):
+            lines = self.history[k]
+            # The first of the best.
+            best = max(lines, key=lambda line: line["validation"] or 0.0)
+            results.append(
+                {
+                    "row": self.key,
+                    "seed": seed,
+                    "test_accuracy": best["test"],
+                    "validation_accuracy": best["validation"],
+                    "epoch": best["epoch"],
+                    "last_test_accuracy": lines[-1]["test"],
+                    "stopped_at": self.stopped[k],
+                    "unsolved_epochs": int(self.unsolved[k]),
+                    "seconds": round(self.seconds / len(self.seeds), 2),
+                    "batch": len(self.seeds),
+                    "device": self.device.type,
+                    "curve": lines,
+                    "settings": self.settings.plain(),
+                }
+            )
+        return results
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes, as tensors and plain values."""
+        return {
+            "of": self._identity(),
+            "model": self.model.state_dict(),
+            "descent": self.descent.state_dict(),
+            "generators": [generator.get_state() for generator in self.generators],
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+            "unsolved": self.unsolved,
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on from a state, if it is one of these runs."""
+        if state.get("of") != self._identity():
+            return False
+        self.model.load_state_dict(state["model"])
+        self.descent.load_state_dict(state["descent"])
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(saved)
+        self.epoch, self.seconds, self.stopped = state["epoch"], state["seconds"], state["stopped"]
+        self.unsolved, self.history = state["unsolved"], state["history"]
+        return True
+
+    def _identity(self) -> dict[str, Any]:
+        return {"row": self.key, "seeds": self.seeds, "settings": self.settings.plain(), "device": self.device.type}
+
+    def _forward(self) -> tuple[Tensor, cn.Solution | None]:
+        """Logits of all documents, shape (runs, documents, classes)."""
+        if self.row.way is None:
+            return self.model["readout"](self.features), None
+        if torch.is_grad_enabled():
+            way = self.row.way(self.numbers, self.generators)
+            forward, gradient = cn.Picard(steps=way.steps), way.gradient
+        else:
+            forward, gradient = cn.Picard(steps=self.settings.steps), cn.Implicit()
+        layer = cn.EquilibriumLayer(self.model["cell"], forward, gradient, throw=False)
+        solution = layer.solve(self.features, self.features)
+        return self.model["readout"](solution.value), solution
+
+    def _watch(self, logits: Tensor, solution: cn.Solution | None, losses: Tensor | None) -> None:
+        """Write down where every run stands."""
+        right = {name: self._right(logits, name) for name in Split._fields}
+        away: list[float | None] = [None] * len(self.seeds)
+        if solution is not None:
+            # At the state that is read: the forward method of rows that truncate stops steps before it.
+            z = solution.value.detach()
+            with torch.no_grad():
+                moved = (self.model["cell"](self.features, z) - z).flatten(1).norm(dim=1)
+            away = [_finite(number) for number in (moved / z.flatten(1).norm(dim=1)).tolist()]
+        cell = [p.grad for n, p in self.model.named_parameters() if n.startswith("cell") and p.grad is not None]
+        slopes = torch.stack([g.flatten(1).norm(dim=1) for g in cell]).norm(dim=0).tolist() if cell else None
+        for k, lines in enumerate(self.history):
+            lines.append(
+                {
+                    "epoch": self.epoch,
+                    **{name: right[name][k] for name in right},
+                    "loss": None if losses is None else _finite(float(losses[k].detach())),
+                    "relative_residual": away[k],
+                    "gradient": None if losses is None or slopes is None else _finite(slopes[k]),
+                }
+            )
+
+    def _right(self, logits: Tensor, part: str) -> list[float]:
+        chosen = self._of(logits, part).argmax(-1)
+        # Where there are no numbers there is no answer.
+        known = torch.isfinite(logits).all(-1).gather(1, self.parts[part])
+        found: list[float] = ((chosen == self._labels(part)) & known).double().mean(1).tolist()
+        return found
+
+    def _of(self, logits: Tensor, part: str) -> Tensor:
+        numbers = self.parts[part]
+        return logits.gather(1, numbers[..., None].expand(-1, -1, logits.shape[-1]))
+
+    def _labels(self, part: str) -> Tensor:
+        return self.labels[self.parts[part]]
+
+    def _descend(self) -> None:
+        parameters = list(self.model.parameters())
+        gradients = [p.grad.flatten(1) for p in parameters if p.grad is not None]
+        lost = ~torch.isfinite(torch.cat(gradients, 1)).all(1).cpu()
+        for k in torch.nonzero(lost).flatten().tolist():
+            self.stopped[k] = self.epoch if self.stopped[k] is None else self.stopped[k]
+        ended = torch.tensor([at is not None for at in self.stopped], device=self.device)
+        kept = [p.detach().clone() for p in parameters] if any(at is not None for at in self.stopped) else []
+        self.descent.step()
+        with torch.no_grad():
+            for parameter, old in zip(parameters, kept, strict=False):
+                parameter.copy_(torch.where(ended.view(-1, *[1] * (old.ndim - 1)), old, parameter))
+
+
+def run(
+    runs: Runs, checkpoint: Path, on_epoch: Callable[[], None], *, seconds: float = CHECKPOINT_SECONDS
+) -> list[dict[str, Any]]:
+    """All epochs; what is put aside on the way goes on from there when it is called again.
+
+    Args:
+        runs: fresh.
+        checkpoint: a file that is written every so often; one of other runs is overwritten.
+        on_epoch: called after every epoch, and for each that was done before.
+        seconds: between two checkpoints.
+
+    Returns:
+        A result a seed.
+    """
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=runs.device, weights_only=True)
+        # Generators and counts stay on the host.
+        state["generators"] = [saved.cpu() for saved in state["generators"]]
+        state["unsolved"] = state["unsolved"].cpu()
+        if runs.restore(state):
+            for _ in range(runs.epoch):
+                on_epoch()
+    written = time.monotonic()
+    while runs.epoch < runs.settings.epochs:
+        begun = time.perf_counter()
+        runs.step()
+        runs.seconds += time.perf_counter() - begun
+        on_epoch()
+        if time.monotonic() - written > seconds:
+            # Between two epochs: an interruption within one must not leave half of it.
+            _put_aside(runs, checkpoint)
+            written = time.monotonic()
+    return runs.finish()
+
+
+def settings_of(graph: CitationGraph, size: int, counts: tuple[int, int, int] | None, **given: Any) -> Settings:
+    """Settings for a graph; a split by fractions where none is given.
+
+    Raises:
+        ValueError: as `split`.
+    """
+    chosen = sizes(len(graph)) if counts is None else counts
+    split(len(graph), chosen, 0)
+    return Settings(graph.name, graph.sha256, chosen, size, **given)
+
+
+def _put_aside(runs: Runs, checkpoint: Path) -> None:
+    packed = io.BytesIO()
+    torch.save(runs.state(), packed)
+    write_atomically(checkpoint, packed.getvalue())
+
+
+def _parts(splits: list[Split], name: str) -> Tensor:
+    return torch.stack([torch.from_numpy(getattr(one, name)) for one in splits])
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no infinity."""
+    return number if abs(number) < float("inf") else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Linear problems that were not solved are counted, not shouted about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cn.ConvergenceWarning)
+        # The first forward derivative compiles torch's own formulas by what torch itself calls deprecated.
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+        yield

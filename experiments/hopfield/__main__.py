@@ -1,0 +1,5 @@
+"""`python -m experiments.hopfield`."""
+
+from experiments.hopfield.command import app
+
+app()

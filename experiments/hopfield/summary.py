@@ -1,0 +1,106 @@
+"""Cells of the table out of trials, and the table beside the published one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments.hopfield.methods import ROWS, STEPS, Cell, all_cells
+from experiments.hopfield.results import Results
+from experiments.hopfield.settings import Settings
+
+
+def summary(results: Results, settings: Settings, trials: int) -> dict[str, Any]:
+    """Settings, and of every cell that has trials what came of them."""
+    cells = sorted({Cell(row["row"], row["steps"]) for row in results.rows}, key=_place)
+    return {
+        "settings": asdict(settings),
+        "radius_limits": {str(K): settings.radius_limit(K) for K in sorted({c.steps for c in cells if c.steps})},
+        "cells": [made for cell in cells if (made := _cell(results.of(cell, trials), cell))],
+    }
+
+
+def _cell(rows: list[dict[str, Any]], cell: Cell) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    published = ROWS[cell.row].published
+
+    def median(key: str) -> list[float | None]:
+        middle = np.median([[np.inf if v is None else v for v in row[key]] for row in rows], axis=0)
+        return [float(f"{value:.4g}") if np.isfinite(value) else None for value in middle]
+
+    return {
+        "row": cell.row,
+        "steps": cell.steps,
+        "trials": len(rows),
+        "succeeded": sum(row["success"] for row in rows),
+        "published_percent": None if published is None else published.get(cell.steps),
+        "initial_loss": _middle(rows, "initial_loss"),
+        "final_loss": _middle(rows, "final_loss"),
+        "wrong_pixels": _middle(rows, "wrong_pixels"),
+        "largest_radius": _middle([{"largest": _largest(row["radii"])} for row in rows], "largest"),
+        "failed_rows": sum(row["failed_rows"] for row in rows),
+        "epochs": rows[0]["epochs"],
+        "losses": median("losses"),
+        "radii": median("radii"),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+    }
+
+
+def _middle(rows: list[dict[str, Any]], key: str) -> float | None:
+    # What was not finite is worse than all else.
+    value = float(np.median([np.inf if row[key] is None else row[key] for row in rows]))
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def _largest(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The table as Markdown: per cent of trials that succeeded, the published figure in brackets."""
+    cells = {(cell["row"], cell["steps"]): cell for cell in content["cells"]}
+    extra = sorted({steps for _, steps in cells if steps} - set(STEPS))
+    columns = [*STEPS, *extra]
+    made = content["settings"]
+    lines = [
+        f"Success rates of training a continuous Hopfield memory: {made['digits']} digits of {made['side']} x "
+        f"{made['side']} pixels, {made['hidden']} hidden units, {made['epochs']} epochs, seed {made['seed']}. A trial "
+        "succeeds where its final training loss is below half of the initial one. In brackets: Liao et al. 2018, "
+        "Table A1, at their size.",
+        "",
+        "| method | " + " | ".join(f"{K} steps" for K in columns) + " | median loss | wrong pixels | seconds |",
+        "|---|" + "---:|" * (len(columns) + 3),
+    ]
+    for name, row in ROWS.items():
+        own = [cells[name, K] for K in (*columns, 0) if (name, K) in cells]
+        if not own:
+            continue
+        entries = [_entry(cells.get((name, K if row.truncated else 0)), (row.published or {}).get(K)) for K in columns]
+        losses = ", ".join("not finite" if c["final_loss"] is None else f"{c['final_loss']:.3g}" for c in own)
+        wrong = ", ".join(f"{100 * c['wrong_pixels']:.1f} %" for c in own)
+        seconds = ", ".join(f"{c['seconds']:.0f}" for c in own)
+        lines.append(f"| {row.label} | " + " | ".join([*entries, losses, wrong, seconds]) + " |")
+    counts = sorted({cell["trials"] for cell in content["cells"]})
+    limits = ", ".join(f"{limit:.2f} at {K} steps" for K, limit in content["radius_limits"].items())
+    lines += [
+        "",
+        f"Trials a cell: {', '.join(map(str, counts))}. Median loss, wrong pixels (of the corrupted images) and "
+        "seconds are those of the columns in turn. A random z0 outweighs the gradient above a spectral radius of "
+        f"{limits}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _entry(cell: dict[str, Any] | None, published: int | None) -> str:
+    said = "" if published is None else f" ({published} %)"
+    return f"–{said}" if cell is None else f"{100 * cell['succeeded'] / cell['trials']:.0f} %{said}"
+
+
+def _place(cell: Cell) -> tuple[int, int]:
+    order = {known.row: k for k, known in enumerate(all_cells())}
+    return order[cell.row], cell.steps
