@@ -1,55 +1,33 @@
-"""Finished runs as JSON lines: one for each row and seed, all of the same settings."""
+"""Finished runs of rows and seeds, and what is said of several."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cde_nets.atomic import write_atomically
 from experiments.citation.training import Settings
+from experiments.kept import Kept
 
 
-class Results:
-    """What is done.
+class Results(Kept):
+    """A line for each row and seed.
 
     Args:
         path: the file, which need not exist.
         settings: of the runs to come.
 
     Raises:
-        ValueError: a line that is no result, or one of other settings: the message says which differ.
+        ValueError: as `Kept`.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        wanted = settings.plain()
-        for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-            try:
-                row = json.loads(line)
-                found = row["settings"]
-                self.rows.append(row)
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: found no result of a run ({error!r}); move it away"
-                ) from error
-            differing = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
-            if differing:
-                words = "; ".join(f"{name} {found.get(name)} there, {wanted.get(name)} now" for name in differing)
-                raise ValueError(f"{path} holds runs of other settings: {words}. Choose another --out.")
+        super().__init__(path, settings.plain())
 
     def has(self, row: str, seed: int) -> bool:
         """Whether a run is done."""
         return any(done["row"] == row and done["seed"] == seed for done in self.rows)
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Finished runs, at once on disk."""
-        self.rows += rows
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
-        write_atomically(self.path, text.encode())
 
     def of(self, row: str) -> list[dict[str, Any]]:
         """The runs of a row, by seed."""

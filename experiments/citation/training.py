@@ -171,7 +171,6 @@ class Runs:
                     "batch": len(self.seeds),
                     "device": self.device.type,
                     "curve": lines,
-                    "settings": self.settings.plain(),
                 }
             )
         return results

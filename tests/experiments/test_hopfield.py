@@ -309,7 +309,7 @@ def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path,
         assert pixels[..., :3].std() > 0.05
     refused = called("--cells", "dense", "--seed", 1, "--out", out)
     assert refused.exit_code == 2
-    assert "seed 0 there, 1 wanted" in " ".join(refused.output.split())
+    assert "seed 0 there, 1 now" in " ".join(refused.output.split())
     assert lines == (out / "trials.jsonl").read_text()
 
 
