@@ -242,7 +242,7 @@ def way_back(drawn: Model, done: Callable[[], None]) -> list[dict[str, Any]]:
     rows = []
     for method in LINEAR:
         found = cn.solve(problem, method, tolerance=tolerance)
-        layer = drawn.rest(cn.Newton(), cn.Implicit(method))
+        layer = drawn.rest(cn.Newton(), cn.Implicit(method, tolerance=tolerance))
         drawn.gradient(layer.value)
         rows.append(
             {

@@ -40,8 +40,9 @@ class Implicit(Gradient):
 
     Args:
         method: for the linear problem; GMRES() where None.
-        tolerance: of the linear problem; where None the rtol of the forward solve, and no atol: cotangents have a scale
-            of their own, and a mean over many rows makes them small.
+        tolerance: of the linear problem; where None the rtol of the forward solve, but no less than a hundred times
+            what the dtype resolves, and no atol: cotangents have a scale of their own, and a mean over many rows makes
+            them small.
         max_steps: of the linear problem.
     """
 
@@ -69,7 +70,7 @@ class Implicit(Gradient):
             return solution
         inner = _Adjoint(
             GMRES() if self.method is None else self.method,
-            Limits(self.tolerance or Tolerance(settings.tolerance.rtol, sys.float_info.min), self.max_steps),
+            Limits(self.tolerance or _relative(settings.tolerance, problem.packing.dtype), self.max_steps),
             settings.throw,
             Backward(),
             problem.states if isinstance(problem, LinearProblem) else problem.packing,
@@ -99,6 +100,11 @@ class Implicit(Gradient):
             return value
         found: Tensor = _LinearSolution.apply(inner, problem, g, value, alive)  # type: ignore[no-untyped-call]
         return found
+
+
+def _relative(tolerance: Tolerance, dtype: torch.dtype) -> Tolerance:
+    """What a backward solve takes over from the forward one."""
+    return Tolerance(max(tolerance.rtol, 100 * torch.finfo(dtype).eps), sys.float_info.min)
 
 
 @dataclass(eq=False)

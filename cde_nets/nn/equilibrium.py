@@ -46,8 +46,9 @@ class EquilibriumLayer(nn.Module):
 
     Attributes:
         failed: the rows that failed in the last forward pass, shape (rows,); None before the first.
-        last: the last forward pass's `Solution`, its value without a graph: statuses, statistics and, once it has run,
-            the backward pass's; None before the first, and where torch.compile compiled it.
+        last: the last forward pass's `Solution`, its value without a graph and in the dtype of the solve: statuses,
+            statistics and, once it has run, the backward pass's. None before the first, and where torch.compile
+            compiled it.
 
     Raises:
         ValueError: a method or gradient that does not fit, a dtype that is not floating; TypeError: options unknown to
@@ -137,12 +138,11 @@ class EquilibriumLayer(nn.Module):
             packing = problem.packing
             end = packing.pack(solution.value).detach()
             self._ended = packing.shapes, torch.where(self.failed[:, None], cold, end)
-        if self.dtype is not None:
-            value = pytree.tree_map(torch.Tensor.to, solution.value, dtypes)
-            solution = solution.differentiable(value, solution.backward)
         if not torch.compiler.is_compiling():
             self.last = solution.differentiable(pytree.tree_map(Tensor.detach, solution.value), solution.backward)
-        return solution
+        if self.dtype is None:
+            return solution
+        return solution.differentiable(pytree.tree_map(torch.Tensor.to, solution.value, dtypes), solution.backward)
 
     def problem(self, x: Any, z0: Any = None) -> FixedPointProblem:
         """The fixed-point problem, in the dtype in which it is solved: what the conditions at rest are asked of.
@@ -185,14 +185,15 @@ class EquilibriumLayer(nn.Module):
 
     def _given(self, x: Any, z0: Any) -> str:
         """What f was called with, for errors that arise in it."""
-        shapes = [
-            str(pytree.tree_map(lambda t: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__, tree))
-            for tree in (x, self._first(x) if z0 is None else z0)
-        ]
+        shape = lambda t: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__  # noqa: E731
+        try:
+            state = pytree.tree_map(shape, self._first(x) if z0 is None else z0)
+        except Exception:
+            return f"EquilibriumLayer had x of shape {pytree.tree_map(shape, x)}, and no state to begin with yet."
         began = "" if z0 is not None or self._start else " (zeros like x, as there was no z0 and no initial=)"
         return (
-            f"EquilibriumLayer called f(x, z), in this order, with x of shape {shapes[0]} and z of shape "
-            f"{shapes[1]}{began}."
+            f"EquilibriumLayer called f(x, z), in this order, with x of shape {pytree.tree_map(shape, x)} and z of "
+            f"shape {state}{began}."
         )
 
     @property

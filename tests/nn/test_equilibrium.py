@@ -521,6 +521,18 @@ def test_small_cotangents_are_not_taken_for_none():
         torch.testing.assert_close(1e-9 * one, other, rtol=1e-7, atol=0)
 
 
+def test_a_backward_solve_is_not_asked_for_more_than_there_is():
+    """A forward solve to an absolute tolerance alone has an rtol far below rounding."""
+    layer, x = rnn(tolerance=cn.Tolerance(1e-300, 1e-12)), normal(4, 3).requires_grad_()
+    value = layer(x)
+    found = torch.autograd.grad(value.square().sum(), layer.parameters())
+    assert layer.last.backward.statistics.residual.max() < 1e-12
+    again = rnn(cn.Dense())
+    again.load_state_dict(layer.state_dict())
+    for one, other in zip(found, torch.autograd.grad(again(x).square().sum(), again.parameters()), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
 def test_the_last_solution_is_kept_within_other_modules():
     layer = rnn(cn.GMRES())
     assert layer.last is None
@@ -533,6 +545,30 @@ def test_the_last_solution_is_kept_within_other_modules():
     value.sum().backward()
     assert layer.last.backward.statistics.products > 0
     copy.deepcopy(network)
+
+
+def test_the_last_state_is_that_of_the_solve():
+    """In its dtype: what the conditions at rest are asked about."""
+    layer, x = rnn(dtype=torch.float32), normal(4, 3, dtype=torch.float32)
+    layer = cn.EquilibriumLayer(layer.f, dtype=F64, initial=layer.f.initial_state)
+    assert layer(x).dtype == torch.float32
+    assert layer.last.value.dtype == F64
+    radius = cn.spectral_radius(layer.problem(x), layer.last.value).value
+    for row in range(4):
+        z = layer.last.value[row : row + 1]
+        own = layer.problem(x[row : row + 1])
+        J = torch.autograd.functional.jacobian(lambda v: own.function(v), z).reshape(5, 5)  # noqa: B023
+        torch.testing.assert_close(radius[row].detach(), torch.linalg.eigvals(J).abs().max(), rtol=1e-8, atol=0)
+
+
+def test_an_error_of_the_start_is_its_own():
+    def broken(x):
+        raise RuntimeError("no start today")
+
+    layer = cn.EquilibriumLayer(torch.add, initial=broken)
+    with pytest.raises(RuntimeError, match="no start today") as error:
+        layer(torch.ones(4, 3))
+    assert error.value.__notes__ == ["EquilibriumLayer had x of shape (4, 3), and no state to begin with yet."]
 
 
 def test_errors_within_f_say_what_it_was_given():
