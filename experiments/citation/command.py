@@ -22,6 +22,7 @@ from experiments.citation.report import markdown, picture
 from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
+from experiments.pages import fill
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +38,7 @@ class Dataset(StrEnum):
 Key: Any = StrEnum("Key", [(key.upper().replace("-", "_"), key) for key in ROWS])  # type: ignore[misc]
 # Numbers of a document's state, as in the paper's code.
 SIZES = {Dataset.CORA: 64, Dataset.PUBMED: 16}
+PAGE = "published_tables.md"
 QUICK: dict[str, Any] = {"epochs": 15, "every": 5, "steps": 20, "products": 10}
 
 
@@ -88,9 +90,9 @@ def citation(
         for file, folder, name in (
             ("citation.png", "images", f"citation_{dataset}.png"),
             ("results.jsonl", "results", f"citation_{dataset}.jsonl"),
-            ("citation.md", "results", f"citation_{dataset}.md"),
         ):
             write_atomically(publish / folder / name, (out / file).read_bytes())
+        fill(publish / PAGE, f"citation {dataset}", text)
     Console().print(Markdown(text))
 
 

@@ -21,7 +21,7 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
     """Both tables, and what they are of."""
     ours, theirs = paper.statistics(graph), paper.STATISTICS[graph.name]
     lines = [
-        f"### Table A2: {graph.name}",
+        f"### Table A2: {graph.name.capitalize()}",
         "",
         "| | " + " | ".join(paper.COLUMNS) + " |",
         "|---" * (len(paper.COLUMNS) + 1) + "|",
@@ -30,7 +30,7 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         "",
         f"{graph.self_citations} documents cite themselves, {graph.isolated} have no edge.",
         "",
-        f"### Table A3: test accuracy on {graph.name}, %",
+        f"### Table A3: test accuracy on {graph.name.capitalize()}, %",
         "",
         "| | paper | here | validation | runs | stopped | backward unsolved |",
         "|---|---|---|---|---|---|---|",
@@ -39,8 +39,8 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         runs = results.of(key)
         printed = paper.ACCURACY.get(key) if graph.name == "cora" else None
         lines.append(
-            f"| {row.title} | {_words(printed)} | {_words(_mean(runs, 'test_accuracy'))} | "
-            f"{_words(_mean(runs, 'validation_accuracy'))} | {len(runs)} | "
+            f"| {row.title} | {_words(printed)} | {_words(_mean(runs, 'test_accuracy'), len(runs))} | "
+            f"{_words(_mean(runs, 'validation_accuracy'), len(runs))} | {len(runs)} | "
             f"{sum(run['stopped_at'] is not None for run in runs)} | {_unsolved(runs)} |"
         )
     train, validation, test = settings.counts
@@ -105,8 +105,7 @@ def _bars(ax: Axes, results: Results, printed: dict[str, tuple[float, float]]) -
 
 def _curve(ax: Axes, runs: list[dict[str, Any]], what: str, scale: float, look: dict[str, Any]) -> None:
     """The mean over the runs that have a number there."""
-    epochs = [point["epoch"] for point in runs[0]["curve"]]
-    columns = [[run["curve"][k][what] for run in runs] for k in range(len(epochs))]
+    epochs, columns = runs[0]["curve"]["epoch"], zip(*(run["curve"][what] for run in runs), strict=True)
     known = [(at, [v for v in values if v is not None]) for at, values in zip(epochs, columns, strict=True)]
     drawn = [(at, scale * sum(values) / len(values)) for at, values in known if values]
     if drawn:
@@ -117,8 +116,11 @@ def _mean(runs: list[dict[str, Any]], what: str) -> tuple[float, float] | None:
     return percent([run[what] for run in runs]) if runs else None
 
 
-def _words(pair: tuple[float, float] | None) -> str:
-    return "" if pair is None else f"{pair[0]:.2f} ± {pair[1]:.1f}"
+def _words(pair: tuple[float, float] | None, runs: int = 10) -> str:
+    """One run has no spread."""
+    if pair is None:
+        return ""
+    return f"{pair[0]:.2f} ± {pair[1]:.1f}" if runs > 1 else f"{pair[0]:.2f}"
 
 
 def _unsolved(runs: list[dict[str, Any]]) -> str:

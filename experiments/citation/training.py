@@ -170,7 +170,7 @@ class Runs:
                     "seconds": round(self.seconds / len(self.seeds), 2),
                     "batch": len(self.seeds),
                     "device": self.device.type,
-                    "curve": lines,
+                    "curve": {name: [_short(line[name]) for line in lines] for name in lines[0]},
                 }
             )
         return results
@@ -322,6 +322,11 @@ def _put_aside(runs: Runs, checkpoint: Path) -> None:
 
 def _parts(splits: list[Split], name: str) -> Tensor:
     return torch.stack([torch.from_numpy(getattr(one, name)) for one in splits])
+
+
+def _short(number: float | int | None) -> float | int | None:
+    """Five digits are enough for a curve, and a table of runs stays small."""
+    return float(f"{number:.5g}") if isinstance(number, float) else number
 
 
 def _finite(number: float) -> float | None:

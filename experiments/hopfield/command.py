@@ -23,6 +23,7 @@ from experiments.hopfield.results import Results
 from experiments.hopfield.settings import PAPER, Settings, smaller
 from experiments.hopfield.summary import markdown, summary
 from experiments.hopfield.training import Batch
+from experiments.pages import fill
 
 app = typer.Typer(add_completion=False)
 
@@ -46,7 +47,8 @@ TRIALS = {Size.QUICK: 3, Size.REDUCED: 100, Size.PAPER: 100}
 # Trials side by side.
 BATCH = {Size.QUICK: 3, Size.REDUCED: 25, Size.PAPER: 1}
 QUICK_CELLS = "tbptt:10,rbp-uniform:10,rbp-uniform:30,rbp-zero:10,cg:10,neumann:10"
-FILES = {"hopfield_memory.png": "images", "hopfield_losses.png": "images"}
+FILES = {"hopfield_memory.png": "images", "hopfield_losses.png": "images", "hopfield.json": "results"}
+PAGE = "published_tables.md"
 
 
 @app.command()
@@ -82,7 +84,9 @@ def hopfield(
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from None
     _train(results, settings, wanted, trials, batch or BATCH[chosen], images, console)
-    _report(results, settings, trials, images, publish)
+    _report(results, settings, trials, images)
+    if publish is not None:
+        _publish(results.folder, publish, chosen)
 
 
 def _settings(size: Size, seed: int, epochs: int | None) -> Settings:
@@ -132,7 +136,7 @@ def _train(
             checkpoint.unlink(missing_ok=True)
 
 
-def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor, publish: Path | None) -> None:
+def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor) -> None:
     content = summary(results, settings, trials)
     folder = results.folder
     text = markdown(content)
@@ -140,7 +144,12 @@ def _report(results: Results, settings: Settings, trials: int, images: torch.Ten
     write_atomically(folder / "hopfield.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     save(pictures.memory(results, settings, images), folder / "hopfield_memory.png")
     save(pictures.losses(content), folder / "hopfield_losses.png")
-    if publish is not None:
-        for file, place in {**FILES, "hopfield.json": "results"}.items():
-            write_atomically(publish / place / file, (folder / file).read_bytes())
     Console().print(Markdown(text))
+
+
+def _publish(folder: Path, docs: Path, size: Size) -> None:
+    """The table into its page, figures and numbers beside it; those of each size under names of their own."""
+    fill(docs / PAGE, f"hopfield {size}", (folder / "hopfield.md").read_text())
+    for file, place in FILES.items():
+        name = file if size is Size.REDUCED else file.replace("hopfield", f"hopfield_{size}")
+        write_atomically(docs / place / name, (folder / file).read_bytes())

@@ -337,6 +337,8 @@ def call(graph, monkeypatch, tmp_path, *arguments, code=0):
 def test_the_command_runs_every_row_and_then_none_again(graph, monkeypatch, tmp_path):
     for name in ("images", "results"):
         (tmp_path / "docs" / name).mkdir(parents=True)
+    page = tmp_path / "docs" / "published_tables.md"
+    page.write_text("<!-- citation cora -->\n<!-- end of citation cora -->\n")
     few = ("--epochs", "1", "--seeds", "1")
     _, out = call(graph, monkeypatch, tmp_path, *few, "--publish", str(tmp_path / "docs"))
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
@@ -346,7 +348,8 @@ def test_the_command_runs_every_row_and_then_none_again(graph, monkeypatch, tmp_
         assert 0 <= line["test_accuracy"] <= 1
         assert line["stopped_at"] is None
     assert all(row.title in (out / "citation.md").read_text() for row in ROWS.values())
-    for name in ("images/citation_cora.png", "results/citation_cora.jsonl", "results/citation_cora.md"):
+    assert (out / "citation.md").read_text().strip() in page.read_text()
+    for name in ("images/citation_cora.png", "results/citation_cora.jsonl"):
         assert (tmp_path / "docs" / name).stat().st_size > 500
     monkeypatch.setattr(command, "run", lambda *_: pytest.fail("ran again"))
     call(graph, monkeypatch, tmp_path, *few)

@@ -284,6 +284,8 @@ def called(*arguments):
 def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path, few):
     for folder in ("images", "results"):
         (tmp_path / "docs" / folder).mkdir(parents=True)
+    page = tmp_path / "docs" / "published_tables.md"
+    page.write_text("<!-- hopfield reduced -->\n<!-- end of hopfield reduced -->\n")
     out = tmp_path / "out"
     ran = called("--cells", "neumann:10,rbp-uniform:5", "--trials", 2, "--out", out)
     assert ran.exit_code == 0, ran.output
@@ -304,6 +306,7 @@ def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path,
         ("dense", 0): 3,
     }
     assert "| Neumann-RBP |" in (out / "hopfield.md").read_text()
+    assert (out / "hopfield.md").read_text().strip() in page.read_text()
     for name in ("hopfield_memory.png", "hopfield_losses.png"):
         pixels = matplotlib.image.imread(tmp_path / "docs" / "images" / name)
         assert pixels[..., :3].std() > 0.05
