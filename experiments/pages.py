@@ -7,6 +7,18 @@ from pathlib import Path
 from cde_nets.atomic import write_atomically
 
 
+def check(page: Path, name: str) -> None:
+    """Refuse a page that has no place for a text, before the work that makes it.
+
+    Raises:
+        ValueError: the page has not both marks, each once and in this order, or is no file.
+    """
+    marks = _marks(name)
+    whole = page.read_text() if page.is_file() else ""
+    if [whole.count(mark) for mark in marks] != [1, 1] or whole.index(marks[0]) > whole.index(marks[1]):
+        raise ValueError(f"{page} must hold {marks[0]} and then {marks[1]}, each once.")
+
+
 def fill(page: Path, name: str, text: str) -> None:
     """Put a text between the page's marks <!-- name --> and <!-- end of name -->, in the place of what stands there.
 
@@ -16,12 +28,14 @@ def fill(page: Path, name: str, text: str) -> None:
         text: Markdown.
 
     Raises:
-        ValueError: the page has not both marks, each once and in this order.
+        ValueError: as `check`.
     """
-    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    whole = page.read_text()
-    if [whole.count(mark) for mark in marks] != [1, 1] or whole.index(marks[0]) > whole.index(marks[1]):
-        raise ValueError(f"{page} must hold {marks[0]} and then {marks[1]}, each once.")
-    before, rest = whole.split(marks[0])
-    after = rest.split(marks[1])[1]
-    write_atomically(page, f"{before}{marks[0]}\n{text.strip()}\n{marks[1]}{after}".encode())
+    check(page, name)
+    first, last = _marks(name)
+    before, rest = page.read_text().split(first)
+    after = rest.split(last)[1]
+    write_atomically(page, f"{before}{first}\n{text.strip()}\n{last}{after}".encode())
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->", f"<!-- end of {name} -->"

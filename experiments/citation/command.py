@@ -22,7 +22,7 @@ from experiments.citation.report import markdown, picture
 from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
-from experiments.pages import fill
+from experiments.pages import check, fill
 
 app = typer.Typer(add_completion=False)
 
@@ -70,6 +70,10 @@ def citation(
     if quick:
         out, seeds = out / "quick", 1
     try:
+        if publish is not None:
+            if quick:
+                raise ValueError("--quick shows that all runs; it is not to be published: leave --publish out.")
+            check(publish / PAGE, f"citation {dataset}")
         graph = load_citation(dataset.value, data_dir, notify=console.print)
         settings = settings_of(graph, SIZES[dataset], split, weights=weights, **how)
         results = Results(out / "results.jsonl", settings)

@@ -23,7 +23,7 @@ from experiments.hopfield.results import Results
 from experiments.hopfield.settings import PAPER, Settings, smaller
 from experiments.hopfield.summary import markdown, summary
 from experiments.hopfield.training import Batch
-from experiments.pages import fill
+from experiments.pages import check, fill
 
 app = typer.Typer(add_completion=False)
 
@@ -76,6 +76,8 @@ def hopfield(
     trials = trials or TRIALS[chosen]
     # An unknown device and data that cannot be had are RuntimeErrors.
     try:
+        if publish is not None:
+            check(publish / PAGE, f"hopfield {chosen}")
         named = cells or (QUICK_CELLS if chosen is Size.QUICK else None)
         wanted = parse_cells(named, settings.steps) if named else _all(chosen)
         digits = first_of_each_digit(load_mnist(data_dir, notify=console.print))[: settings.digits]

@@ -363,6 +363,15 @@ def test_a_split_larger_than_the_graph_is_refused_by_the_command(graph, monkeypa
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"), [(("--quick",), "not to be published"), ((), "must hold <!-- citation cora -->")]
+)
+def test_what_cannot_be_published_is_refused_before_any_work(graph, monkeypatch, tmp_path, given, message):
+    ran, out = call(graph, monkeypatch, tmp_path, *given, "--publish", str(tmp_path), code=2)
+    assert message in " ".join(ran.output.replace("│", " ").split())
+    assert not out.exists()
+
+
 def test_an_unknown_device_is_refused(graph, monkeypatch, tmp_path):
     ran, _ = call(graph, monkeypatch, tmp_path, "--device", "abacus", code=2)
     assert "abacus" in ran.output

@@ -324,6 +324,7 @@ def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path,
         (["--epochs", "0"], "--epochs"),
         (["--size", "huge"], "'huge'"),
         (["--device", "abacus"], "abacus"),
+        (["--publish", "nowhere"], "<!-- hopfield reduced -->"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(tmp_path, few, arguments, message):
