@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cde_nets.options import options, positive
+from cde_nets.options import instead, options, positive
 from cde_nets.solver.method import Iterate, Method, Scheme
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
@@ -18,7 +18,7 @@ class AtMost(Method):
     """A method that ends where its tolerance is met, or else after so many steps, without having failed.
 
     CG-RBP and the like, stopped after K steps and used as they are then (Liao et al., "Reviving and improving recurrent
-    back-propagation", ICML 2018, section 4.3): `Implicit(AtMost(CG(), 5))`. A row that has had its steps, or cannot go
+    back-propagation", ICML 2018): `Implicit(AtMost(CG(), 5))`. A row that has had its steps, or cannot go
     on (BREAKDOWN), is DONE with what it has, and its residual says how good that is; one that met the tolerance is
     CONVERGED, one that is not finite DIVERGED. Picard, Neumann and RBP also take all of a given number of steps:
     `Picard(steps=K)`, `Neumann(K)`, `RBP(terms=K)`.
@@ -36,9 +36,10 @@ class AtMost(Method):
 
     def __post_init__(self) -> None:
         """Check both."""
-        if getattr(self.method, "solves", None) not in ("rest", "linear"):
+        if not isinstance(self.method, Method) or self.method.solves not in ("rest", "linear"):
             raise ValueError(
-                f"AtMost takes a method for rest or linear problems, such as CG() or Picard(); got {self.method!r}."
+                f"AtMost takes a method for rest or linear problems, such as CG() or Picard(); got {self.method!r}"
+                f"{instead(self.method)}."
             )
         positive("steps", self.steps)
 

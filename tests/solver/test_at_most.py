@@ -80,6 +80,7 @@ def test_a_row_that_is_lost_is_lost():
     [
         (lambda: cn.AtMost(cn.CG(), 0), "steps must be an integer of at least 1; got 0"),
         (lambda: cn.AtMost(cn.RungeKutta("rk4"), 5), "AtMost takes a method for rest or linear problems"),
+        (lambda: cn.AtMost(cn.CG, 5), r"got <class .*: say CG\(\)"),
         (lambda: cn.AtMost("cg", 5), "AtMost takes a method for rest or linear problems"),
         (lambda: cn.solve(cn.FixedPointProblem(torch.cos, torch.ones(1)), cn.AtMost(cn.Picard(steps=3), 5)),
          r"Picard\(.*steps=3\) has a number of steps of its own"),
