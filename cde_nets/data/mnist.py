@@ -1,7 +1,6 @@
 """MNIST as arrays: 55,000 training, 5,000 validation and the 10,000 published test images."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy.typing as npt
 from cde_nets.data import sources, subset
 from cde_nets.data.files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, SourceError
 from cde_nets.data.idx import read_idx
+from cde_nets.data.named import VARIABLE, named_directory
 
-VARIABLE = "CDE_NETS_DATA"
 VALIDATION_COUNT = 5000
 SUBSET_VALIDATION_COUNT = 500
 
@@ -104,10 +103,9 @@ def load_mnist(
     if split_seed < 0:
         raise ValueError(f"split_seed: found {split_seed}, expected an integer of at least 0")
     notify = logging.getLogger(__name__).warning if notify is None else notify
-    named = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
+    named = named_directory(data_dir)
     if named is not None:
-        directory = Path(named).expanduser()
-        named_by = "data_dir" if data_dir is not None else f"the environment variable {VARIABLE}"
+        directory, named_by = named
         files = sources.read_directory(directory, named_by)
         return _published(files, split_seed, "directory", str(directory))
 

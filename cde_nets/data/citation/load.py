@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 from cde_nets.data.cache import cache_folder, store
 from cde_nets.data.citation.graph import CitationGraph, read_graph
 from cde_nets.data.mirrors import ANSWER_SECONDS, PROGRESS_BYTES, STALL_SECONDS
-from cde_nets.data.mnist import VARIABLE, DataUnavailableError
+from cde_nets.data.mnist import DataUnavailableError
+from cde_nets.data.named import VARIABLE, named_directory
 from cde_nets.data.transfer import Transfer
 
 # What is read from a folder that the user names.
@@ -79,10 +79,9 @@ def load_citation(
     if dataset not in DATASETS:
         raise ValueError(f"dataset: found {dataset!r}, expected one of {', '.join(DATASETS)}")
     notify = logging.getLogger(__name__).warning if notify is None else notify
-    named = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
+    named = named_directory(data_dir)
     if named is not None:
-        directory = Path(named).expanduser()
-        named_by = "data_dir" if data_dir is not None else f"the environment variable {VARIABLE}"
+        directory, named_by = named
         path = _find(directory, f"{dataset}.npz", named_by)
         return read_graph(_read(path), dataset, str(path), notify=notify, source="directory")
     return _published(dataset, DATASETS[dataset], notify, offline)
