@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cde_nets.compat.flat import Closed, FlatField, Function, Layout, crossing_of, opaque, parameters_of
+from cde_nets.compat.flat import Closed, FlatField, Function, Layout, crossing_of, parameters_of
 from cde_nets.errors import DivergedError, SolveError
 from cde_nets.gradient import Autograd, Discrete, Gradient, solve
 from cde_nets.gradient.declared import Randomness, undeclared
 from cde_nets.options import suggest
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
 from cde_nets.solver.flow.torchdiffeq import adapts, check_method, check_options
+from cde_nets.solver.opaque import opaque
 
 _OURS = {
     "euler": "euler",

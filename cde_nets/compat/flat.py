@@ -194,8 +194,3 @@ def crossing_of(event_fn: Function, layout: Layout, t0: Tensor, y0: Any) -> Call
         return found
 
     return crossing
-
-
-def opaque() -> bool:
-    """Whether torch.func or torch.compile transform: no value is to be looked at, and no autograd called."""
-    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None

@@ -11,6 +11,7 @@ from torch import Tensor
 from cde_nets.solver.dynamics import Called, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.opaque import opaque
 from cde_nets.solver.states import real
 
 
@@ -84,7 +85,7 @@ class Randomness:
 
     def __enter__(self) -> Randomness:
         # Under a transform random numbers are the transform's business, and generators cannot be read.
-        self._states = () if transforming() else self._read()
+        self._states = () if opaque() else self._read()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -104,11 +105,6 @@ class Randomness:
 def _bytes(state: Tensor) -> bytes:
     # Generators' states lie on the host: comparing them as tensors would look like waiting for a device.
     return ctypes.string_at(state.data_ptr(), state.numel())
-
-
-def transforming() -> bool:
-    """Whether torch.compile or torch.func are at work: then tensors hold no numbers to look at."""
-    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
 
 
 def undeclared(value: Tensor, declared: tuple[Tensor, ...]) -> list[Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.declared import transforming, undeclared
+from cde_nets.gradient.declared import undeclared
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -23,6 +23,7 @@ from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
+from cde_nets.solver.opaque import opaque
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.states import Packing
 from cde_nets.solver.status import succeeded
@@ -88,7 +89,7 @@ class Implicit(Gradient):
 
     def _linear(self, problem: LinearProblem, value: Tensor, alive: Tensor, inner: _Adjoint) -> Tensor:
         g = problem.packed()
-        if not transforming():
+        if not opaque():
             with torch.enable_grad():
                 product = problem.counted().product(value.detach())
             if undeclared(product, ()):
@@ -144,7 +145,7 @@ class _Adjoint:
         self.backward.statistics = Statistics(iterate.accepted, iterate.rejected, 0, problem.products, iterate.residual)
         good = succeeded(iterate.status)
         failed = ~good & alive
-        if not transforming():
+        if not opaque():
             some_failed, self.some = torch.stack([failed.any(), alive.any()]).tolist()
             if some_failed:
                 self._complain(failed, iterate.residual, torch.linalg.vector_norm(g, dim=1))
@@ -187,7 +188,7 @@ class _RestPoint(torch.autograd.Function):
         if torch.is_grad_enabled():
             w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
             parts = function.pullback(z, w)[1:]
-        elif transforming():
+        elif opaque():
             parts = function.pullback(z, _adjoint(ctx.inner, function, z, alive, g))[1:]
         else:
             parts = _recorded(ctx.inner, function, z, alive, g, wanted)

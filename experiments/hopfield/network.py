@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,10 @@ class Hopfield(nn.Module):
     of its output units at rest.
 
     Clamped units do not move, so that the state is hidden and output units only (the free ones), and what the clamped
-    ones add to them is a constant drive. Of W that leaves U, between free units, used as U + U^T, and the block between
-    free and input units. That block and its transpose both stand in W, have the same gradient, and Adam moves them
-    alike: here their sum C is one parameter. It is C's rate, not its gradient, that then is twice W's: `groups`. The
-    block among the inputs has no influence and is left out.
+    ones add to them is a constant drive. Of W, whose entries (i, j) and (j, i) have the same gradient and are moved
+    alike by Adam, that leaves two sums as parameters: S = U + U^T of the block U between free units, its diagonal 0,
+    and C of the block between free and input units and the transpose of its counterpart. It is their rate, not their
+    gradient, that then is twice W's: `groups`. The block among the inputs has no influence and is left out.
 
     Args:
         W: of all units, inputs first, then hidden, then output units, shape (trials, units, units).
@@ -47,19 +47,20 @@ class Hopfield(nn.Module):
 
     def __init__(self, W: Tensor, inputs: int, slope: float) -> None:
         super().__init__()
-        self.U = nn.Parameter(W[:, inputs:, inputs:].clone())
+        U = W[:, inputs:, inputs:]
+        self.S = nn.Parameter(U + U.mT)
+        with torch.no_grad():
+            self.S.diagonal(dim1=1, dim2=2).zero_()
         self.C = nn.Parameter(W[:, inputs:, :inputs] + W[:, :inputs, inputs:].mT)
         self.inputs, self.slope = inputs, slope
 
     def groups(self, rate: float) -> list[dict[str, object]]:
         """Parameters with their rates, for an optimiser whose steps do not depend on the gradient's scale."""
-        return [{"params": [self.U], "lr": rate}, {"params": [self.C], "lr": 2 * rate}]
+        return [{"params": [self.S, self.C], "lr": 2 * rate}]
 
     def show(self, images: Tensor) -> Shown:
         """What there is to compute once for images of shape (trials, inputs)."""
-        itself = torch.eye(self.U.shape[1], dtype=torch.bool, device=self.U.device)
-        weights = (self.U + self.U.mT).masked_fill(itself, 0.0)
-        return Shown(weights, times(self.C, torch.sigmoid(self.slope * images)))
+        return Shown(_Symmetric.apply(self.S), times(self.C, torch.sigmoid(self.slope * images)))  # type: ignore[no-untyped-call]
 
     def layer(self, forward: cn.Method, backward: cn.Method | cn.Gradient | None = None) -> cn.EquilibriumLayer:
         """Shown -> the state of the free units at rest, from zero, shape (trials, free).
@@ -71,7 +72,8 @@ class Hopfield(nn.Module):
 
     def step(self, shown: Shown, h: Tensor) -> Tensor:
         """The next state of the free units, shape (trials, free)."""
-        return shown.drive + times(shown.weights, torch.sigmoid(self.slope * h))
+        # S is its own transpose, and its gradient is laid out as it is.
+        return shown.drive + times(shown.weights.mT, torch.sigmoid(self.slope * h))
 
     def answer(self, h: Tensor) -> Tensor:
         """The output units of a state, shape (trials, inputs)."""
@@ -87,3 +89,20 @@ def times(matrices: Tensor, vectors: Tensor) -> Tensor:
     # As a product with a row from the left: on a CPU several times faster than with a column, also its derivative.
     product: Tensor = torch.bmm(vectors[:, None, :], matrices.mT)
     return product[:, 0]
+
+
+class _Symmetric(torch.autograd.Function):
+    """S itself, whose entries (i, j) and (j, i) are one number, and whose diagonal stays 0.
+
+    Written out since S is large: to form it from half of its numbers takes longer than to multiply with it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, S: Tensor) -> Tensor:
+        return S.view_as(S)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        both = g + g.mT
+        both.diagonal(dim1=1, dim2=2).zero_()
+        return both

@@ -84,7 +84,8 @@ def test_trials_side_by_side_are_trained_as_each_by_itself_with_all_weights(tmp_
         )
         order = np.random.default_rng([0, trial, 1, 0]).permutation(10)
         W = one_trial(W, order, data, settings, settings.rate)
-        torch.testing.assert_close(held["U"][k] + held["U"][k].T, (W + W.T)[16:, 16:].float(), rtol=2e-3, atol=2e-5)
+        S = (W + W.T)[16:, 16:].fill_diagonal_(0).float()
+        torch.testing.assert_close(held["S"][k], S, rtol=2e-3, atol=2e-5)
         torch.testing.assert_close(held["C"][k], (W + W.T)[16:, :16].float(), rtol=2e-3, atol=2e-5)
 
 
@@ -97,13 +98,13 @@ def test_the_gradient_of_every_row_is_that_of_a_dense_solve_with_many_steps():
         z0 = torch.rand(2, TINY.free, dtype=torch.float64) if ROWS[row].draws else None
         shown = network.show(data)
         h = network.layer(ROWS[row].forward(steps, K), ROWS[row].backward(K, z0))(shown)
-        return torch.cat([g.flatten() for g in torch.autograd.grad(h.square().sum(), [network.U, network.C])])
+        return torch.cat([g.flatten() for g in torch.autograd.grad(h.square().sum(), [network.S, network.C])])
 
     # By the independent loop, back-propagated through a hundred steps.
     parts = []
     for k in range(2):
         W = torch.zeros(TINY.units, TINY.units, dtype=torch.float64)
-        W[16:, 16:], W[16:, :16] = network.U[k].detach(), network.C[k].detach()
+        W[16:, 16:], W[16:, :16] = network.S[k].detach() / 2, network.C[k].detach()
         W.requires_grad_()
         (g,) = torch.autograd.grad(whole(W, data[k], TINY.slope, 100)[16:].square().sum(), [W])
         parts.append((g[16:, 16:].flatten(), g[16:, :16].flatten()))
@@ -130,7 +131,7 @@ def test_truncated_rows_take_as_many_steps_as_they_are_given():
 def network_weights(network, k):
     """A W whose sum with its transpose is the network's."""
     W = torch.zeros(TINY.units, TINY.units)
-    W[16:, 16:], W[16:, :16] = network.U[k].detach(), network.C[k].detach()
+    W[16:, 16:], W[16:, :16] = network.S[k].detach() / 2, network.C[k].detach()
     return W
 
 
