@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from cde_nets.remembered import remembered
 
 
 def interval(moments: Float[Tensor, "*times"], steps: int) -> Int[Tensor, "*times"]:
@@ -20,6 +23,18 @@ def interval(moments: Float[Tensor, "*times"], steps: int) -> Int[Tensor, "*time
     n = torch.floor(moments.detach() * width).nan_to_num(0.0).clamp(0, steps - 1)
     n = n + (moments >= (n + 1) / width).to(n) - (moments < n / width).to(n)
     return n.clamp(0, steps - 1).to(torch.int64)
+
+
+@remembered
+def breakpoints(steps: int) -> tuple[float, ...]:
+    """The ends of the inner intervals."""
+    return tuple(n / steps for n in range(1, steps))
+
+
+@remembered
+def intervals_of(mesh: tuple[float, ...], steps: int) -> tuple[int, ...]:
+    """The interval of each step between two times that follow each other; a network's mesh is always the same one."""
+    return tuple(interval_of((start + end) / 2, steps) for start, end in pairwise(mesh))
 
 
 def interval_of(moment: float, steps: int) -> int:

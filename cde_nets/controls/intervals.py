@@ -6,7 +6,7 @@ from typing import ClassVar, TypeVar
 
 import torch
 
-from cde_nets.controls import arguments
+from cde_nets.controls import arguments, equal
 from cde_nets.controls.base import Control
 
 # Not Self: a shape checker that decorates methods does not know their class.
@@ -44,7 +44,7 @@ class OnIntervals(Control):
     @property
     def breakpoints(self) -> tuple[float, ...]:
         """The ends of the inner intervals."""
-        return tuple(n / self.steps for n in range(1, self.steps))
+        return equal.breakpoints(self.steps)
 
     @property
     def jumps(self) -> bool:

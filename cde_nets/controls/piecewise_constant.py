@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -40,8 +39,8 @@ class PiecewiseConstantControl(OnIntervals):
 
     def on_mesh(self, mesh: Sequence[float], nodes: Sequence[float]) -> Float[Tensor, "steps stages {self.count}"]:
         """The interval's values at every node; see `Control.on_mesh`."""
-        interval = [equal.interval_of((start + end) / 2, self.steps) for start, end in pairwise(mesh)]
-        if interval == list(range(self.steps)):
+        interval = equal.intervals_of(tuple(mesh), self.steps)
+        if interval == tuple(range(self.steps)):
             chosen: Tensor = self.values
         else:
             chosen = self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.gradient.again import again, retake
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.discrete import Walk, again, retake, solve_recorded
+from cde_nets.gradient.discrete import Walk, solve_recorded
 from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
@@ -34,7 +35,8 @@ class Checkpointed(Gradient):
     stretch of L steps does not fit into the f = b - b // 2 others, those where it is halved again and again, so that a
     step may be taken f + L / 2^f times more; with a budget of 1 as often as there are steps after it (recursive
     bisection; the optimum is Griewank's, "Achieving logarithmic growth of temporal and spatial complexity in reverse
-    automatic differentiation", 1992).
+    automatic differentiation", 1992). Kernels, which take a few rows at a time through a stretch, hold it for those
+    alone: they keep the b // 2 states, and take every step but once more.
 
     Args:
         budget: how many states may be held at any time, the initial one included; sqrt of the steps where None.
@@ -67,7 +69,12 @@ class Checkpointed(Gradient):
 
         # Half of a budget is for stretches that are computed again.
         most = None if self.budget is None else max(1, self.budget // 2)
-        return solve_recorded(problem, method, settings, Checkpoints(most), attach)
+        return solve_recorded(problem, method, settings, Checkpoints(most), attach, self.every)
+
+    def every(self, steps: int) -> int:
+        """How many of so many steps a kernel keeps a state."""
+        kept = math.isqrt(steps - 1) + 1 if self.budget is None else max(1, self.budget // 2)
+        return -(-steps // kept)
 
 
 class Checkpoints(States):

@@ -8,20 +8,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.gradient.again import again, still
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
-from cde_nets.gradient.living import filled, gradients_again
+from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
+from cde_nets.gradient.whole import prepare
 from cde_nets.options import options
 from cde_nets.solver.dynamics import Adjoint, Dynamics
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.manifold import Retraction
 from cde_nets.solver.flow.record import Last, Output, States, Taken, interpolate
 from cde_nets.solver.flow.reversible import FixedReversible
-from cde_nets.solver.flow.steps import Step, along, stages
+from cde_nets.solver.flow.steps import stages
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.living import healed, places
 from cde_nets.solver.method import Method
@@ -42,7 +44,11 @@ class Discrete(Gradient):
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
-        return solve_recorded(problem, method, settings, States(), _attach)
+        return solve_recorded(problem, method, settings, States(), _attach, self.every)
+
+    def every(self, steps: int) -> int:
+        """How many of so many steps a kernel keeps a state."""
+        return 1
 
 
 def solve_recorded(
@@ -51,6 +57,7 @@ def solve_recorded(
     settings: Settings,
     keep: States,
     attach: Callable[[Plan, Ran, Tensor, Sequence[Tensor]], Raw],
+    every: Callable[[int], int],
 ) -> Solution:
     """Run without a graph, write the steps down, and tie their gradient to the states that came out.
 
@@ -60,9 +67,13 @@ def solve_recorded(
         settings: what was asked for.
         keep: which states are kept for the way back.
         attach: makes the states differentiable.
+        every: how many of so many steps a kernel keeps a state.
     """
     saves, at_start = save_times(problem, settings.save_at.times)
     scheme = own_steps(method.resolve(problem, saves), "Discrete")
+    prepared = prepare(problem, scheme, settings, every)
+    if prepared is not None:
+        return prepared.solution(*prepared.run(problem.packed(), scheme.dynamics.leaves[0]))
     if isinstance(scheme, FixedReversible):
         keep, attach = Last(), attach_reversible
     x0, leaves = problem.packed(), scheme.dynamics.leaves
@@ -218,62 +229,3 @@ class Walk:
             start = start + mine
             plain.append((theta, q))
         return start, plain
-
-
-def again(
-    plan: Plan,
-    x0: Tensor,
-    leaves: Sequence[Tensor],
-    alive: Tensor,
-    cotangents: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> list[Tensor | None]:
-    """The gradient with a graph of its own: the same steps, taken under autograd."""
-
-    def run(x: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-        return _steps(plan, plan.dynamics.on(leaves), x, alive)
-
-    return gradients_again(run, x0, leaves, alive, cotangents, needs, replaceable=plan.dynamics.replaceable)
-
-
-def still(step: Step, moves: Tensor) -> Step:
-    """The step, of width 0 in rows that do not take it: what they would have run into is in no gradient."""
-    if not isinstance(step.h, Tensor) or step.h.shape != moves.shape:
-        return step
-    assert step.t is not None
-    assert step.end is not None
-    return step._replace(h=torch.where(moves, step.h, 0.0), end=torch.where(moves, step.end, step.t))
-
-
-def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """A recorded step once more: its end, the retraction's scale, and the slopes."""
-    _, slopes = stages(dynamics, plan.tableau, x, taken.step)
-    after, scale = along(x, taken.step.h, plan.tableau.b, slopes), None
-    if plan.manifold is not None:
-        after, scale = plan.manifold.retract(x, after)
-    return torch.where(taken.moved[:, None], after, x), scale, slopes
-
-
-def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Tensor]:
-    """The recorded steps once more: end, saved states and event states."""
-    saved: dict[int, Tensor] = {}
-    hit = torch.zeros_like(x)
-    for step in plan.taken:
-        # On an even mesh living rows take every step; what the record says belongs to a transform that has ended.
-        moved = step.moved & alive if plan.uneven else alive
-        taken = step._replace(moved=moved, step=still(step.step, moved[:, None]))
-        after, _, slopes = retake(plan, dynamics, taken, x)
-        for output in taken.outputs:
-            value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, output.theta)
-            value = after if isinstance(output.theta, float) and output.theta == 1.0 else value
-            places = [output.place] if isinstance(output.place, int) else range(int(output.place.max()) + 1)
-            for place in places:
-                here = moved if isinstance(output.place, int) else moved & output.valid & (output.place == place)
-                saved[place] = torch.where(here[:, None], value, saved.get(place, torch.zeros_like(x)))
-        if taken.hit is not None:
-            assert plan.theta is not None
-            value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, plan.theta)
-            hit = torch.where(taken.hit[:, None], value, hit)
-        x = after
-    stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else x.new_zeros(0, *x.shape)
-    return [x, stacked, hit][: plan.outputs]

@@ -11,11 +11,16 @@ from torch import Tensor, nn
 from cde_nets.controls import Control
 from cde_nets.errors import DivergedError
 from cde_nets.fields.base import Fields
-from cde_nets.gradient import Gradient, solve
+from cde_nets.gradient import Checkpointed, Discrete, Gradient, solve
+from cde_nets.gradient.base import Settings
+from cde_nets.gradient.solve import check
+from cde_nets.gradient.whole import Prepared, prepare
+from cde_nets.kernels import enabled
 from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
+from cde_nets.solver.opaque import opaque
 from cde_nets.solver.report import list_rows
 
 State = Inexact[Tensor, "batch dim"]
@@ -43,15 +48,10 @@ class ControlledODE(nn.Module):
             one after the solve; False reads none: rows that failed hold their last finite value and are marked in
             `failed`.
 
-    Attributes:
-        failed: the rows that failed in the last forward pass, shape (batch,); None before the first.
-
     Raises:
         ValueError: a control that does not fit the fields, families that do not fit each other or the control's
             intervals, an unknown method or manifold, too few steps for the breakpoints.
     """
-
-    failed: Tensor | None
 
     def __init__(
         self,
@@ -81,7 +81,8 @@ class ControlledODE(nn.Module):
         self.drift = drift
         self.gradient, self.tolerance, self.max_steps = gradient, tolerance, max_steps
         self.throw = throw
-        self.failed = None
+        self._ended: Tensor | tuple[Prepared, Tensor] | None = None
+        self._prepared: tuple[tuple[object, ...], tuple[object, ...], Prepared | None] | None = None
         manifold_named(manifold)
         if isinstance(self.method, RungeKutta):
             if manifold is not None and self.method.tableau.order > 1:
@@ -106,6 +107,11 @@ class ControlledODE(nn.Module):
             ValueError: x does not fit the fields, or (with throw) holds NaN or infinity.
             DivergedError: with throw, rows that left the finite numbers; the message names them and the time.
         """
+        prepared = self._ready(x)
+        if prepared is not None:
+            values = self.control.on_mesh(prepared.mesh, prepared.tableau.c)
+            if values.ndim == 3 and values.dtype == x.dtype:
+                return self._whole(prepared, x, values)
         end: Tensor = self.solve(x).value
         return end
 
@@ -134,8 +140,43 @@ class ControlledODE(nn.Module):
             throw=self.throw,
             save_at=save_at,
         )
-        self.failed = ~solution.succeeded
+        self._ended = solution.failed
         return solution
+
+    @property
+    def failed(self) -> Tensor | None:
+        """The rows that failed in the last forward pass, shape (batch,); None before the first."""
+        if not isinstance(self._ended, tuple):
+            return self._ended
+        prepared, accepted = self._ended
+        return accepted != prepared.steps
+
+    def _whole(self, prepared: Prepared, x: State, values: Tensor) -> State:
+        if self.throw:
+            self._check_finite(x)
+        end, accepted = prepared.run(x, values)
+        self._ended = prepared, accepted
+        if self.throw and bool((accepted != prepared.steps).any()):
+            check(prepared.solution(end, accepted))
+        return end
+
+    def _ready(self, x: State) -> Prepared | None:
+        """What a kernel takes besides the states and the control's values, found once; None where no kernel does."""
+        if type(x) is not Tensor or x.ndim != 2 or x.shape[1] != self.dim or not len(x) or opaque() or not enabled():
+            return None
+        control, gradient = self.control, self.gradient
+        # All that it depends on and that users may set, or move to another dtype or device.
+        same = (self._fields[0]._reference(), control, self.method, gradient, self.drift, self.manifold)
+        equal = (x.dtype, x.device, control.breakpoints, control.span)
+        known = self._prepared
+        if known is None or any(a is not b for a, b in zip(known[0], same, strict=True)) or known[1] != equal:
+            how, found = Discrete() if gradient is None else gradient, None
+            if isinstance(how, Discrete | Checkpointed) and isinstance(self.method, RungeKutta) and self.method.fixed:
+                problem = self._problem(x)
+                settings = Settings(self.tolerance or Tolerance(), self.max_steps, self.throw, None, SaveAt())
+                found = prepare(problem, self.method.resolve(problem), settings, how.every)
+            self._prepared = known = same, equal, found
+        return known[2]
 
     def log_determinant(self, x: State) -> tuple[State, Inexact[Tensor, "batch"]]:
         """X_1 and log|det D_x X_1| of every row, shapes (batch, dim) and (batch,); see `with_log_determinant`.

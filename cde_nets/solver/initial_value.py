@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cde_nets.controls import Control
 from cde_nets.fields.base import Fields
+from cde_nets.remembered import remembered
 from cde_nets.solver.dynamics import Called, Controlled, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solver.flow.events import Event
 from cde_nets.solver.flow.manifold import Manifold
@@ -185,11 +186,7 @@ class InitialValueProblem:
         if not (math.isfinite(self.t0) and math.isfinite(self.t1)) or self.t0 == self.t1:
             raise ValueError(f"A flow needs two different finite times; got t0={t0!r} and t1={t1!r}.")
         self.dynamics, self.packing, self.x0 = dynamics, packing, x0
-        low, high = sorted((self.t0, self.t1))
-        # Next to an end there is no time between, and nothing to step over.
-        margin = 16 * sys.float_info.epsilon * max(abs(low), abs(high), high - low)
-        inner = sorted({t for t in _times(breakpoints) if low + margin < t < high - margin}, reverse=self.t1 < self.t0)
-        self.breakpoints: tuple[float, ...] = tuple(inner)
+        self.breakpoints = _between(tuple(breakpoints), self.t0, self.t1)
         self.jumps = jumps
         self.manifold = manifold_named(manifold) if isinstance(manifold, str) or manifold is None else manifold
         self.intervals: int | None = None
@@ -203,6 +200,15 @@ class InitialValueProblem:
     def packed(self) -> Tensor:
         """The initial state as (rows, numbers)."""
         return self.packing.pack(self.x0)
+
+
+@remembered
+def _between(breakpoints: tuple[Any, ...], t0: float, t1: float) -> tuple[float, ...]:
+    """Breakpoints inside the flow's times, in the order in which it passes them."""
+    low, high = sorted((t0, t1))
+    # Next to an end there is no time between, and nothing to step over.
+    margin = 16 * sys.float_info.epsilon * max(abs(low), abs(high), high - low)
+    return tuple(sorted({t for t in _times(breakpoints) if low + margin < t < high - margin}, reverse=t1 < t0))
 
 
 def _times(breakpoints: Any) -> list[float]:

@@ -69,8 +69,9 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
             break
         before = state
         state = _settle(before, scheme.step(problem, before))
-        lost = before.running ^ state.running
-        if state.status is not before.status:
+        # The very same tensor: the scheme has told that no row was lost.
+        lost = None if state.running is before.running else before.running ^ state.running
+        if lost is not None and state.status is not before.status:
             # The scheme has ended rows with this very step, as events do.
             lost = lost & (state.status == int(Status.RUNNING))
         state = _end(state, scheme.terminate(problem, state), lost)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from cde_nets.kernels import native
+
 # In a process of its own: torch.compile does not look into the shape checker.
 COMPILED = """
 import json, torch
@@ -93,8 +95,8 @@ def found():
 def test_a_fixed_grid_is_one_graph_without_a_break(found, case):
     counted = found[case]
     assert (counted["frames"], counted["graphs"], counted["breaks"]) == (1, 1, 0)
-    # Steps and all: one graph of nothing would be one without breaks too.
-    assert counted["calls"] > 60
+    # Steps and all, or the operator that takes them: one graph of nothing would be one without breaks too.
+    assert counted["calls"] > (60 if case == "module" or native().library is None else 5)
 
 
 @pytest.mark.parametrize("case", ["flow", "flow.solve", "controlled", "module"])

@@ -130,7 +130,7 @@ class Watch:
 
 
 @pytest.mark.parametrize("budget", [*BUDGETS, 12])
-def test_checkpointed_is_discrete_to_the_bit_within_its_budget(budget, monkeypatch):
+def test_checkpointed_is_discrete_to_the_bit_within_its_budget(budget, monkeypatch, no_kernels):
     watch = Watch(monkeypatch)
     for steps in (*range(1, 12), 17, 24, 33, 40):
         case, method = Case(1), RungeKutta("euler", steps=steps)

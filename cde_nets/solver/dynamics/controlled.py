@@ -49,10 +49,12 @@ class Controlled(Dynamics):
 
     def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
         """With the control's values at every stage, which are then the leaves."""
+        values = self.control.on_mesh(mesh, nodes)
+        if len(self.families) == 1:
+            return OnMesh(list(self.families) * (len(mesh) - 1), values)
         middles = [(s + t) / 2 for s, t in itertools.pairwise(mesh)]
         pieces = np.sort(np.asarray(self.control.breakpoints))
-        each = [self.families[0 if len(self.families) == 1 else int(np.searchsorted(pieces, t))] for t in middles]
-        return OnMesh(each, self.control.on_mesh(mesh, nodes))
+        return OnMesh([self.families[int(np.searchsorted(pieces, t))] for t in middles], values)
 
 
 class _ControlledAdjoint(Adjoint):

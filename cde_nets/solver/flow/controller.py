@@ -61,13 +61,11 @@ class PIController:
         """As the class says; shapes and dtype of error."""
         # Errors of exactly zero (an exact step) would give infinite factors.
         small = torch.finfo(error.dtype).tiny ** 0.25
-        finite = torch.isfinite(error)
-        now = torch.where(finite, error, 1.0).clamp(min=small)
         factor = (
-            self.safety
-            * now ** (-(self.proportional + self.integral) / order)
-            * previous.clamp(min=1e-4) ** (self.proportional / order)
+            error.clamp(min=small) ** (-(self.proportional + self.integral) / order)
+            # An accepted error is at most 1: no step that was refused gives a factor above safety.
+            * previous.clamp(1e-4, 1.0) ** (self.proportional / order)
+            * self.safety
         )
-        factor = factor.clamp(self.shrink, self.grow)
-        factor = torch.where(error > 1, factor.clamp(max=self.safety), factor)
-        return torch.where(finite, factor, self.shrink)
+        # An infinite error gives 0, one that is NaN gives NaN.
+        return factor.clamp(self.shrink, self.grow).nan_to_num(nan=self.shrink)

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
+from cde_nets.remembered import remembered
+
 
 def aligned_mesh(t0: float, t1: float, steps: int, breakpoints: Sequence[float]) -> tuple[float, ...]:
     """The ends of `steps` steps from t0 to t1, every breakpoint between them among the ends.
@@ -16,6 +18,12 @@ def aligned_mesh(t0: float, t1: float, steps: int, breakpoints: Sequence[float])
     Raises:
         ValueError: fewer steps than pieces.
     """
+    return _aligned_mesh(t0, t1, steps, tuple(breakpoints))
+
+
+# Exact fractions take their time, and every solve of a network asks for the same mesh.
+@remembered
+def _aligned_mesh(t0: float, t1: float, steps: int, breakpoints: tuple[float, ...]) -> tuple[float, ...]:
     pieces = [t0, *breakpoints, t1]
     if steps < len(breakpoints) + 1:
         raise ValueError(

@@ -1,0 +1,137 @@
+"""A flow that a kernel takes through all its steps at once, with the exact gradient of those steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cde_nets.fields import Fields
+from cde_nets.gradient.again import again
+from cde_nets.gradient.base import Settings
+from cde_nets.gradient.plan import Plan
+from cde_nets.kernels import Whole, whole
+from cde_nets.remembered import remembered
+from cde_nets.solver.dynamics import OnMesh
+from cde_nets.solver.flow.fixed import FixedRungeKutta
+from cde_nets.solver.flow.record import Taken
+from cde_nets.solver.flow.steps import Step
+from cde_nets.solver.flow.tableau import Tableau
+from cde_nets.solver.initial_value import InitialValueProblem
+from cde_nets.solver.method import Scheme
+from cde_nets.solver.solution import SaveAt, Solution, Statistics
+from cde_nets.solver.status import Status
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A flow but for its states and its control's values: a network takes the same one again and again.
+
+    Attributes:
+        whole: as a kernel takes it.
+        family: of all steps.
+        tableau: the method.
+        mesh: the step ends.
+        stride: how many steps a state is kept for the way back.
+    """
+
+    whole: Whole
+    family: Fields
+    tableau: Tableau
+    mesh: tuple[float, ...]
+    stride: int
+
+    @property
+    def steps(self) -> int:
+        """Their number."""
+        return len(self.mesh) - 1
+
+    def run(self, x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The states at the end, shape (rows, dim), with a graph where one is wanted; the steps each row took.
+
+        Args:
+            x: initial states, shape (rows, dim).
+            values: the control at every stage, shape (steps, stages, count).
+        """
+        if torch.is_grad_enabled() and (x.requires_grad or values.requires_grad):
+            found: tuple[Tensor, Tensor] = _Whole.apply(self, x, values)  # type: ignore[no-untyped-call]
+            return found
+        end, accepted, _ = self.whole.forward(x, values, self.stride, keep=False)
+        return end, accepted
+
+    def solution(self, end: Tensor, accepted: Tensor) -> Solution:
+        """What became of each row."""
+        status = torch.where(accepted == self.steps, int(Status.DONE), int(Status.DIVERGED))
+        statistics = Statistics(accepted.long(), torch.zeros_like(status), self.steps * self.tableau.stages)
+        size: Tensor = torch.linalg.vector_norm(end.detach(), dim=1)
+        return Solution(end, status, statistics, _times(self.mesh).to(end.device)[accepted], size)
+
+
+def prepare(
+    problem: InitialValueProblem, scheme: Scheme, settings: Settings, every: Callable[[int], int]
+) -> Prepared | None:
+    """The flow as a kernel takes it, where there is one for it; None where the loop is to take the steps.
+
+    Args:
+        problem: the flow.
+        scheme: its steps.
+        settings: what was asked for.
+        every: how many of so many steps a state is kept for the way back.
+    """
+    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or _transformed():
+        return None
+    if problem.event is not None or problem.manifold is not None or problem.rows == 0:
+        return None
+    if settings.save_at != SaveAt() or settings.progress is not None:
+        return None
+    x, mesh, on_mesh = problem.packed(), tuple(scheme.mesh), scheme.dynamics.inner
+    found = whole(on_mesh.families, on_mesh.values, scheme.tableau, mesh, x)
+    if found is None:
+        return None
+    return Prepared(found, on_mesh.families[0], scheme.tableau, mesh, every(len(mesh) - 1))
+
+
+def _transformed() -> bool:
+    """Whether torch.func transforms: a kernel is opaque to it."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
+@remembered
+def _times(mesh: tuple[float, ...]) -> Tensor:
+    return torch.tensor(mesh, dtype=torch.float64)
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, prepared: Prepared, x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        end, accepted, kept = prepared.whole.forward(x, values, prepared.stride, keep=True)
+        ctx.prepared = prepared
+        ctx.save_for_backward(x, values, accepted, kept)
+        ctx.mark_non_differentiable(accepted)
+        return end, accepted
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, values, accepted, kept = ctx.saved_tensors
+        prepared: Prepared = ctx.prepared
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_again(prepared, x, values, accepted, cotangent, needs)
+        start, moments = prepared.whole.backward(
+            cotangent, values, prepared.stride, kept, accepted, start_wanted=needs[0]
+        )
+        return None, start, moments if needs[1] else None
+
+
+def _again(
+    prepared: Prepared, x: Tensor, values: Tensor, accepted: Tensor, cotangent: Tensor, needs: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """With a graph of its own: the steps are taken once more under autograd."""
+    mesh, alive = prepared.mesh, accepted == prepared.steps
+    taken = [Taken(Step(n, mesh[n + 1] - mesh[n]), alive) for n in range(prepared.steps)]
+    dynamics = OnMesh([prepared.family] * prepared.steps, values)
+    plan = Plan(dynamics, prepared.tableau, None, taken, None, False, leaves=1, outputs=1, mixing=1.0)
+    return again(plan, x, [values], alive, [cotangent], needs)

@@ -1,0 +1,119 @@
+// The plain C interface: data pointers and sizes in, nothing of Python or of torch.
+#include "features.hpp"
+#include "ridge.hpp"
+#include "walk.hpp"
+
+#if defined(_OPENMP)
+#define CDE_THREADS "OpenMP"
+#else
+#define CDE_THREADS "one thread"
+#endif
+#if defined(__AVX512F__)
+#define CDE_LANES "AVX-512"
+#elif defined(__AVX2__)
+#define CDE_LANES "AVX2"
+#elif defined(__ARM_NEON)
+#define CDE_LANES "NEON"
+#else
+#define CDE_LANES "baseline"
+#endif
+
+extern "C" {
+
+// One flow. Python fills it once, and the pointers anew at every call; its field `size` guards against another layout.
+struct cde_flow {
+    std::int64_t size, family, is_double, threads, rows, dim, steps, stages, every, fields, terms;
+    const double *widths, *a, *b;
+    const void* coefficients[3];  // ridge: C, b, sigma; features: parent, variable
+    const void *x, *u;
+    void *end, *accepted, *kept;
+    const void* cotangent;
+    void *start, *moments;
+};
+
+enum { CDE_GOOD = 0, CDE_NO_MEMORY = 1, CDE_OTHER_LAYOUT = 2 };
+}
+
+namespace {
+
+template <class T>
+cde::RidgeData<T> ridge(const cde_flow& f) {
+    const auto at = [&](int k) { return static_cast<const T*>(f.coefficients[k]); };
+    return {at(0), at(1), at(2), f.dim, f.fields, f.terms - 1};
+}
+
+template <class T>
+cde::FeatureData<T> features(const cde_flow& f) {
+    const auto at = [&](int k) { return static_cast<const std::int32_t*>(f.coefficients[k]); };
+    return {at(0), at(1), f.dim, f.terms};
+}
+
+template <class Family, class T>
+bool go(const cde_flow& f, const typename Family::Data& data, bool back) {
+    const cde::Steps steps{f.rows, f.steps, f.stages, f.every, f.widths, f.a, f.b};
+    const T* u = static_cast<const T*>(f.u);
+    T* kept = static_cast<T*>(f.kept);
+    auto* accepted = static_cast<std::int32_t*>(f.accepted);
+    if (!back)
+        return cde::run_forward<Family>(data, steps, f.threads, static_cast<const T*>(f.x), u, static_cast<T*>(f.end),
+                                        accepted, kept);
+    return cde::run_backward<Family>(data, steps, f.threads, u, kept, accepted, static_cast<const T*>(f.cotangent),
+                                     static_cast<T*>(f.start), static_cast<T*>(f.moments));
+}
+
+// In small dimensions loops over what is not known at compile time cost as much as what is in them.
+template <class T>
+bool go_ridge(const cde_flow& f, bool back) {
+    const auto data = ridge<T>(f);
+    if (f.terms != 3) return go<cde::Ridge<T, 0, 0>, T>(f, data, back);
+    switch (f.dim) {
+        case 2: return go<cde::Ridge<T, 2, 3>, T>(f, data, back);
+        case 3: return go<cde::Ridge<T, 3, 3>, T>(f, data, back);
+        case 4: return go<cde::Ridge<T, 4, 3>, T>(f, data, back);
+        case 8: return go<cde::Ridge<T, 8, 3>, T>(f, data, back);
+        default: return go<cde::Ridge<T, 0, 3>, T>(f, data, back);
+    }
+}
+
+template <class T>
+bool go(const cde_flow& f, bool back) {
+    return f.family == 0 ? go_ridge<T>(f, back) : go<cde::Features<T>, T>(f, features<T>(f), back);
+}
+
+std::int64_t tiles(const cde_flow& f) {
+    const std::int64_t rows = f.is_double ? cde::R<double> : cde::R<float>;
+    return cde::padded(f.rows, rows) / rows;
+}
+
+int run(const cde_flow* f, bool back) {
+    if (f->size != static_cast<std::int64_t>(sizeof(cde_flow))) return CDE_OTHER_LAYOUT;
+    try {
+        return (f->is_double ? go<double>(*f, back) : go<float>(*f, back)) ? CDE_GOOD : CDE_NO_MEMORY;
+    } catch (const std::bad_alloc&) {
+        return CDE_NO_MEMORY;
+    }
+}
+
+}  // namespace
+
+#if defined(_WIN32)
+#define CDE_EXPORT __declspec(dllexport)
+#else
+#define CDE_EXPORT __attribute__((visibility("default")))
+#endif
+
+extern "C" {
+CDE_EXPORT int cde_flow_forward(const cde_flow* flow) { return run(flow, false); }
+CDE_EXPORT int cde_flow_backward(const cde_flow* flow) { return run(flow, true); }
+// Rows of a tile.
+CDE_EXPORT std::int64_t cde_flow_rows(int is_double) { return is_double ? cde::R<double> : cde::R<float>; }
+// Numbers of one thread's moments, and how many threads there will be: `moments` must hold their product.
+CDE_EXPORT std::int64_t cde_flow_slab(const cde_flow* f) {
+    const std::int64_t wide = f->is_double ? cde::W<double> : cde::W<float>;
+    return f->steps * f->stages * (f->family == 0 ? f->fields * wide : f->dim * cde::padded(f->terms, wide));
+}
+CDE_EXPORT std::int64_t cde_flow_threads(const cde_flow* f) {
+    return f->threads < tiles(*f) ? f->threads : tiles(*f);
+}
+CDE_EXPORT const char* cde_flow_built() { return CDE_LANES ", " CDE_THREADS; }
+}

@@ -1,0 +1,126 @@
+"""Calls of the compiled library on tensors of the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cde_nets.kernels.native import native
+
+_SIZES = ("size", "family", "is_double", "threads", "rows", "dim", "steps", "stages", "every", "fields", "terms")
+_POINTERS = ("widths", "a", "b", "first", "second", "third", "x", "u", "end", "accepted", "kept", "cotangent", "start")
+
+
+class _Flow(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_void_p) for name in (*_POINTERS, "moments")),
+    ]
+
+
+def kept_numbers(rows: int, dim: int, dtype: torch.dtype, steps: int, every: int) -> int:
+    """How many numbers the states hold that a way back needs: rows are kept in whole tiles."""
+    tile = native().tiles[dtype == torch.float64]
+    return -(-rows // tile) * tile * -(-steps // every) * dim
+
+
+def forward(
+    x: Tensor,
+    u: Tensor,
+    coefficients: Sequence[Tensor],
+    family: int,
+    widths: Tensor,
+    tableau: Tensor,
+    every: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As the operator `cde_nets::flow`."""
+    flow, held = _flow(x.shape, u, coefficients, family, widths, tableau, every)
+    x, end = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+    accepted = torch.empty(len(x), dtype=torch.int32)
+    kept = torch.empty(kept_numbers(x.shape[0], x.shape[1], x.dtype, len(widths), every) if keep else 0, dtype=x.dtype)
+    flow.x, flow.end, flow.accepted = x.data_ptr(), end.data_ptr(), accepted.data_ptr()
+    flow.kept = kept.data_ptr() if keep else None
+    _check(_library().cde_flow_forward(ctypes.byref(flow)))
+    del held
+    return end, accepted, kept
+
+
+def backward(
+    cotangent: Tensor,
+    u: Tensor,
+    coefficients: Sequence[Tensor],
+    family: int,
+    widths: Tensor,
+    tableau: Tensor,
+    every: int,
+    kept: Tensor,
+    accepted: Tensor,
+    start_wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    """As the operator `cde_nets::flow_backward`."""
+    flow, held = _flow(cotangent.shape, u, coefficients, family, widths, tableau, every)
+    cotangent = cotangent.contiguous()
+    library, it = _library(), ctypes.byref(flow)
+    slab = library.cde_flow_slab(it)
+    moments = torch.empty(library.cde_flow_threads(it) * slab, dtype=cotangent.dtype)
+    start = torch.empty_like(cotangent) if start_wanted else cotangent.new_empty(0)
+    flow.kept, flow.accepted, flow.cotangent = kept.data_ptr(), accepted.data_ptr(), cotangent.data_ptr()
+    flow.start, flow.moments = start.data_ptr() if start_wanted else None, moments.data_ptr()
+    _check(library.cde_flow_backward(it))
+    del held
+    # The answer stands in front; the features' axis is padded to whole vectors.
+    last = slab // u[..., 0].numel() if family else u.shape[-1]
+    found = moments[: u[..., 0].numel() * last].view(*u.shape[:-1], last)
+    return start, found[..., : u.shape[-1]]
+
+
+def _library() -> ctypes.CDLL:
+    library = native().library
+    if library is None:
+        raise RuntimeError(f"The CPU kernels are {native().description}")
+    return library
+
+
+def _flow(
+    shape: Sequence[int],
+    u: Tensor,
+    coefficients: Sequence[Tensor],
+    family: int,
+    widths: Tensor,
+    tableau: Tensor,
+    every: int,
+) -> tuple[_Flow, list[Tensor]]:
+    """The call without its states, and what must live as long as it."""
+    u, given = u.contiguous(), [c.contiguous() for c in coefficients]
+    stages, pointers = tableau.shape[1], [c.data_ptr() for c in given] + [None] * (3 - len(given))
+    a = tableau.data_ptr()
+    flow = _Flow(
+        ctypes.sizeof(_Flow),
+        family,
+        u.dtype == torch.float64,
+        torch.get_num_threads(),
+        *shape,
+        len(widths),
+        stages,
+        every,
+        0 if family else len(coefficients[0]),
+        u.shape[-1] if family else coefficients[2].shape[1],
+        widths.data_ptr(),
+        a,
+        a + tableau.element_size() * stages * stages,
+        *pointers,
+        None,
+        u.data_ptr(),
+    )
+    return flow, [u, *given]
+
+
+def _check(code: int) -> None:
+    if code == 1:
+        raise MemoryError("The CPU kernel found no memory for its tiles; fewer rows at once need less.")
+    if code:
+        raise RuntimeError("The CPU kernels were built from another version of cde-nets: install it again.")
