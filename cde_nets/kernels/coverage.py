@@ -17,10 +17,6 @@ from cde_nets.kernels.native import available
 from cde_nets.remembered import remembered
 from cde_nets.solver.flow.tableau import Tableau
 
-# Ridge fields whose matrices have more numbers than this are left to the library's matrix product, which blocks for
-# the outer caches: measured by `python -m benchmarks.crossover`.
-MOST_NUMBERS = 7 * 256 * 256
-
 
 class Whole(NamedTuple):
     """A flow on a fixed grid as the operator takes it, but for its states and controls.
@@ -112,7 +108,7 @@ def whole(
     ):
         return None
     fields = packed(first)
-    if fields is None or not _pays(fields):
+    if fields is None:
         return None
     return Whole(fields, _widths(mesh), _weights(tableau))
 
@@ -122,11 +118,6 @@ def _fits(fields: Fields, values: Tensor, x: Tensor) -> bool:
     if x.dtype not in (torch.float32, torch.float64) or not x.dtype == values.dtype == fields.dtype:
         return False
     return x.device.type == "cpu" and available()
-
-
-def _pays(fields: Packed) -> bool:
-    """Whether the kernel is faster than the library's products."""
-    return fields.shared is not None or fields.coefficients[0].numel() <= MOST_NUMBERS
 
 
 @remembered

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cde_nets.kernels import products
 from cde_nets.kernels.native import native
 
 _SIZES = ("size", "family", "is_double", "threads", "rows", "dim", "steps", "stages", "every", "fields", "terms")
@@ -21,9 +22,25 @@ class _Flow(ctypes.Structure):
     ]
 
 
-def kept_numbers(rows: int, dim: int, dtype: torch.dtype, steps: int, every: int) -> int:
-    """How many numbers the states hold that a way back needs: rows are kept in whole tiles."""
-    tile = native().tiles[dtype == torch.float64]
+# Ridge fields whose matrices have more numbers than this are left to the library's matrix products, which block for
+# the outer caches: measured by `python -m benchmarks.crossover`.
+MOST_NUMBERS = 7 * 128 * 128
+
+
+def by_products(family: int, coefficients: Sequence[Tensor]) -> bool:
+    """Whether the fields are too large for a tile of rows."""
+    return family == 0 and coefficients[0].numel() > MOST_NUMBERS
+
+
+def kept_numbers(
+    x: Tensor, coefficients: Sequence[Tensor], family: int, widths: Tensor, tableau: Tensor, every: int
+) -> int:
+    """How many numbers a way back needs: rows are kept in whole tiles."""
+    rows, dim = x.shape
+    steps = widths.shape[0]
+    if by_products(family, coefficients):
+        return products.kept_numbers(rows, coefficients[1].shape[0], dim, tableau.shape[1], steps, every)
+    tile = native().tiles[x.dtype == torch.float64]
     return -(-rows // tile) * tile * -(-steps // every) * dim
 
 
@@ -38,10 +55,12 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As the operator `cde_nets::flow`."""
+    if by_products(family, coefficients):
+        return products.forward(x, u, coefficients, widths, tableau, every, keep=keep)
     flow, held = _flow(x.shape, u, coefficients, family, widths, tableau, every)
     x, end = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     accepted = torch.empty(len(x), dtype=torch.int32)
-    kept = torch.empty(kept_numbers(x.shape[0], x.shape[1], x.dtype, len(widths), every) if keep else 0, dtype=x.dtype)
+    kept = torch.empty(kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0, dtype=x.dtype)
     flow.x, flow.end, flow.accepted = x.data_ptr(), end.data_ptr(), accepted.data_ptr()
     flow.kept = kept.data_ptr() if keep else None
     _check(_library().cde_flow_forward(ctypes.byref(flow)))
@@ -62,6 +81,8 @@ def backward(
     start_wanted: bool,
 ) -> tuple[Tensor, Tensor]:
     """As the operator `cde_nets::flow_backward`."""
+    if by_products(family, coefficients):
+        return products.backward(cotangent, u, coefficients, widths, tableau, every, kept, accepted, start_wanted)
     flow, held = _flow(cotangent.shape, u, coefficients, family, widths, tableau, every)
     cotangent = cotangent.contiguous()
     library, it = _library(), ctypes.byref(flow)

@@ -56,10 +56,9 @@ def _(
     every: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows, dim = x.shape
-    kept = cpu.kept_numbers(rows, dim, x.dtype, widths.shape[0], every) if keep else 0
+    kept = cpu.kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0
     end = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return end, x.new_empty(rows, dtype=torch.int32), x.new_empty(kept)
+    return end, x.new_empty(x.shape[0], dtype=torch.int32), x.new_empty(kept)
 
 
 @torch.library.custom_op("cde_nets::flow_backward", mutates_args=(), device_types="cpu")

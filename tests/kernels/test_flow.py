@@ -11,7 +11,7 @@ import torch
 import cde_nets as cn
 from cde_nets import kernels
 from cde_nets.gradient.whole import Prepared
-from cde_nets.kernels import coverage, cpu, native, operators, plain_steps
+from cde_nets.kernels import coverage, cpu, native, operators, plain_steps, products
 from cde_nets.kernels.native import Native
 
 needs_library = pytest.mark.skipif(native().library is None, reason=f"The CPU kernels are {native().description}")
@@ -148,7 +148,8 @@ def test_states_kept_now_and_then_give_the_same_bits(budget, family, launches):
 
 @needs_library
 def test_fewer_states_are_kept():
-    sizes = [cpu.kept_numbers(64, 5, torch.float32, 100, every) for every in (1, 10, 100)]
+    x, table = torch.zeros(64, 5), torch.zeros(2, 1)
+    sizes = [cpu.kept_numbers(x, [], 1, torch.zeros(100), table, every) for every in (1, 10, 100)]
     assert sizes == [64 * 5 * 100, 64 * 5 * 10, 64 * 5]
 
 
@@ -300,11 +301,49 @@ class OneForEachRow(cn.Control):
 
 
 @needs_library
-def test_matrices_too_large_for_the_caches_are_left_to_the_library(launches, monkeypatch):
-    flow, x = make("ridge")
-    monkeypatch.setattr(coverage, "MOST_NUMBERS", 10)
-    flow(x)
-    assert launches["forward"] == 0
+@pytest.mark.parametrize("most", [0, 2**26])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["ridge", "ridge of degree 1", "ridge in groups"])
+def test_fields_too_large_for_a_tile_go_through_matrix_products(family, method, most, monkeypatch, launches):
+    """With all pre-activations kept, and with none."""
+    calls = []
+    step = products._Ridge.step
+    monkeypatch.setattr(products._Ridge, "step", lambda *args: calls.append(1) or step(*args))
+    monkeypatch.setattr(cpu, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(products, "MOST_KEPT", most)
+    flow, x = make(family, method, rows=40, throw=False)
+    with torch.no_grad():
+        x[3], x[7, 1], x[35] = 1e300, torch.nan, -1e300
+    for gradient in (cn.Discrete(), cn.Checkpointed()):
+        calls.clear()
+        flow.gradient = gradient
+        found, lost = gradients(flow, x, weights(x)), flow.failed
+        # Six steps on the way there; on the way back the first of each stretch of two.
+        assert len(calls) == 6 + (3 if isinstance(gradient, cn.Checkpointed) else 0)
+        with plain_steps():
+            expected = gradients(flow, x, weights(x))
+        assert torch.equal(lost, flow.failed)
+        assert 1 <= lost.sum() <= 3
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12, equal_nan=True)
+    assert launches == {"forward": 2, "backward": 2}
+
+
+@needs_library
+def test_products_in_single_precision_with_threads(monkeypatch):
+    monkeypatch.setattr(cpu, "MOST_NUMBERS", 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        flow, x = make("ridge in groups", dtype=torch.float32)
+        found, again = gradients(flow, x, weights(x)), gradients(flow, x, weights(x))
+    finally:
+        torch.set_num_threads(before)
+    with plain_steps():
+        exact = gradients(flow.double(), x.detach().double().requires_grad_(), weights(x).double())
+    for one, same, other in zip(found, again, exact, strict=True):
+        assert torch.equal(one, same)
+        assert (one - other).norm() <= 2e-6 * other.norm()
 
 
 @needs_library

@@ -1,5 +1,6 @@
 // The plain C interface: data pointers and sizes in, nothing of Python or of torch.
 #include "features.hpp"
+#include "pointwise.hpp"
 #include "ridge.hpp"
 #include "walk.hpp"
 
@@ -114,6 +115,28 @@ CDE_EXPORT std::int64_t cde_flow_slab(const cde_flow* f) {
 }
 CDE_EXPORT std::int64_t cde_flow_threads(const cde_flow* f) {
     return f->threads < tiles(*f) ? f->threads : tiles(*f);
+}
+CDE_EXPORT void cde_ridge_velocity(int is_double, std::int64_t terms, std::int64_t rows, std::int64_t count,
+                                   std::int64_t dim, std::int64_t threads, const void* z, const void* u,
+                                   const void* sigma, void* out) {
+    const auto run = [&](auto zero) {
+        using T = decltype(zero);
+        const auto velocity = terms == 3 ? cde::ridge_velocity<T, 3> : cde::ridge_velocity<T, 0>;
+        velocity(static_cast<const T*>(z), static_cast<const T*>(u), static_cast<const T*>(sigma), rows, count, dim,
+                 terms, threads, static_cast<T*>(out));
+    };
+    is_double ? run(0.0) : run(0.0f);
+}
+CDE_EXPORT void cde_ridge_pullback(int is_double, std::int64_t terms, std::int64_t rows, std::int64_t count,
+                                   std::int64_t dim, std::int64_t threads, void* z, const void* w, const void* u,
+                                   const void* sigma, void* slabs) {
+    const auto run = [&](auto zero) {
+        using T = decltype(zero);
+        const auto pullback = terms == 3 ? cde::ridge_pullback<T, 3> : cde::ridge_pullback<T, 0>;
+        pullback(static_cast<T*>(z), static_cast<const T*>(w), static_cast<const T*>(u), static_cast<const T*>(sigma),
+                 rows, count, dim, terms, threads, static_cast<T*>(slabs));
+    };
+    is_double ? run(0.0) : run(0.0f);
 }
 CDE_EXPORT const char* cde_flow_built() { return CDE_LANES ", " CDE_THREADS; }
 }
