@@ -125,6 +125,8 @@ def _train(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
+    # A batch that takes long writes here before any result does.
+    results.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = results.folder / "checkpoint.pt"
     with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
         task = bar.add_task("", total=sum(len(some) for _, some in todo) * settings.epochs * len(images))

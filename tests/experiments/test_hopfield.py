@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.image
 import numpy as np
@@ -280,6 +281,21 @@ def few(monkeypatch, waves):
 
 def called(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+
+
+def test_a_first_batch_that_takes_long_has_a_folder_to_write_to(tmp_path, few, monkeypatch):
+    written = []
+    write = Batch._write
+
+    def watched(batch, *args):
+        write(batch, *args)
+        written.append(batch.checkpoint.exists())
+
+    monkeypatch.setattr(Batch, "_write", watched)
+    monkeypatch.setattr(command, "Batch", partial(Batch, every=0.0))
+    ran = called("--cells", "neumann:10", "--trials", 1, "--out", tmp_path / "not" / "there")
+    assert ran.exit_code == 0, ran.output
+    assert written == [True]
 
 
 def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path, few):
