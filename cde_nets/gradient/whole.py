@@ -67,7 +67,7 @@ class Prepared:
         status = torch.where(accepted == self.steps, int(Status.DONE), int(Status.DIVERGED))
         statistics = Statistics(accepted.long(), torch.zeros_like(status), self.steps * self.tableau.stages)
         size: Tensor = torch.linalg.vector_norm(end.detach(), dim=1)
-        return Solution(end, status, statistics, _times(self.mesh).to(end.device)[accepted], size)
+        return Solution(end, status, statistics, _times(self.mesh).to(end.device)[accepted.long()], size)
 
 
 def prepare(

