@@ -56,13 +56,13 @@ hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: doc
 citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a half of one core; goes on where it stood.
 	$(BIN)/python -m experiments.citation --publish docs $(OPTIONS)
 
-bench: .venv/ready  ## Time flows beside torchdiffeq, certificates beside SymPy, equilibria beside torchdeq.
-	$(BIN)/python -m benchmarks.flow
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates
-	$(BIN)/python -m benchmarks.equilibrium
+bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX, certificates, equilibria: docs' page on speed.
+	$(BIN)/python -m benchmarks --threads 2 --publish docs $(OPTIONS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates --publish docs
+	$(BIN)/python -m benchmarks.equilibrium --publish docs
 	$(BIN)/python -m benchmarks.equilibrium_memory --publish docs
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml setup.py constraints.txt $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

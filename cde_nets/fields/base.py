@@ -14,6 +14,7 @@ from jaxtyping import Inexact
 from torch import Tensor, nn
 
 from cde_nets.digests import tensor_bytes
+from cde_nets.fields.linearized import Linearized
 from cde_nets.fields.trace import jacobian_trace
 
 if TYPE_CHECKING:
@@ -149,6 +150,10 @@ class Fields(nn.Module, ABC):
 
     def _moments(self, x: Inexact[Tensor, "batch dim"], u: Control, w: Inexact[Tensor, "batch dim"]) -> Control:
         return self._pullback(x, u, w).control
+
+    def _linearize(self, x: Inexact[Tensor, "batch dim"], u: Inexact[Tensor, "batch count"]) -> Linearized:
+        """With a control a row: for adjoints that pull some rows at a time; nothing is checked."""
+        return Linearized(self, x, u)
 
     def _divergence(self, x: Inexact[Tensor, "batch dim"], u: Control) -> Inexact[Tensor, "batch"]:
         return jacobian_trace(lambda y: self._velocity(y, u), x)

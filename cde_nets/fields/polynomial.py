@@ -123,15 +123,26 @@ class PolynomialFields(FeatureFields):
         self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch monomials"]
     ) -> Float[Tensor, "batch dim"]:
         """g^T D phi(x), by the features' recursion run backwards."""
-        levels = self._levels(x, self.degree)
-        parts = list(g.mT.split([len(level) for level in levels]))
-        state = torch.zeros_like(levels[1])
-        for r in range(self.degree, 0, -1):
-            parent, variable = self._tables(r)
-            state = state.index_add(0, variable, parts[r] * levels[r - 1].index_select(0, parent))
-            if r > 1:
-                parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * levels[1].index_select(0, variable))
-        return state.mT
+        return self._features_linearized(x)[1](slice(None), g)
+
+    def _features_linearized(
+        self, x: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch monomials"], Callable[[slice, Tensor], Tensor]]:
+        factors: list[tuple[Tensor, Tensor]] = []
+        levels = self._levels(x, self.degree, factors)
+        sizes = [len(level) for level in levels]
+
+        def below(at: slice, g: Tensor) -> Tensor:
+            parts = list(g.mT.split(sizes))
+            # Nothing but 1 stands above the variables.
+            state = torch.zeros_like(parts[1])
+            for r in range(self.degree, 1, -1):
+                (parent, variable), (above, last) = self._tables(r), factors[r - 2]
+                state = state.index_add(0, variable, parts[r] * above[:, at])
+                parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * last[:, at])
+            return state.index_add(0, self._tables(1)[1], parts[1]).mT
+
+        return torch.cat(levels).mT, below
 
     def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
         # The coefficient of div V_i at a monomial b of degree < k is sum_j (b_j + 1) c[i, j, b + e_j]. Gathered at
@@ -146,13 +157,19 @@ class PolynomialFields(FeatureFields):
         c, dtype = draw.exact_values(self.coefficients)
         return MonomialProgram(self.exponents, c, dtype=dtype)
 
-    def _levels(self, x: Tensor, degree: int) -> list[Tensor]:
-        """The monomials of degree 0, 1, .., `degree` as rows: gathering whole rows is what memory is good at."""
+    def _levels(self, x: Tensor, degree: int, factors: list[tuple[Tensor, Tensor]] | None = None) -> list[Tensor]:
+        """The monomials of degree 0, 1, .., `degree` as rows: gathering whole rows is what memory is good at.
+
+        The two factors of those of degree 2 and up are added to `factors`.
+        """
         columns = x.mT.contiguous()
         levels = [torch.ones_like(columns[:1]), columns]
         for r in range(2, degree + 1):
             parent, variable = self._tables(r)
-            levels.append(levels[-1].index_select(0, parent) * columns.index_select(0, variable))
+            pair = levels[-1].index_select(0, parent), columns.index_select(0, variable)
+            levels.append(pair[0] * pair[1])
+            if factors is not None:
+                factors.append(pair)
         return levels[: degree + 1]
 
     def _tables(self, r: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cde_nets.fields import draw
 from cde_nets.fields.base import Control, Fields, Pullback, _at_least
+from cde_nets.fields.linearized import Linearized
 from cde_nets.fields.scalar import horner, horner_derivative
 
 if TYPE_CHECKING:
@@ -75,28 +76,45 @@ class RidgeFields(Fields):
         polynomials = rng.standard_normal((count, degree + 1)) / scale
         return cls(*(draw.as_buffer(values, dtype) for values in (matrices, offsets, polynomials)))
 
+    # Within, the rows stand last, shape (count, dim, batch): to sum over fields or numbers is to add rows of memory.
+
     def _velocity(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch dim"]:
-        return (u[..., None] * self._evaluate(x)).sum(1)
+        values = horner(self._sigma, self._preactivations(x))
+        if u.ndim == 1:
+            found: Tensor = torch.tensordot(u, values, 1)
+            return found.mT.contiguous()
+        return (_columns(u)[:, None] * values).sum(0).mT.contiguous()
 
     def _pullback(self, x: Float[Tensor, "batch dim"], u: Control, w: Float[Tensor, "batch dim"]) -> Pullback:
-        z = self._preactivations(x)
-        s = self.polynomials[:, None, :]
-        control = (horner(s, z) @ w[:, :, None])[:, :, 0]
-        inner = u[..., None] * w[:, None, :] * horner_derivative(s, z)
-        state = inner.flatten(1) @ self.matrices.flatten(0, 1)
-        return Pullback(state, control if u.ndim == 2 else control.sum(0))
+        z, q = self._preactivations(x), _columns(w)
+        control = (horner(self._sigma, z) * q).sum(1)
+        state = self._inward(
+            horner_derivative(self._sigma, z) * (u[:, None, None] if u.ndim == 1 else _columns(u)[:, None]), q
+        )
+        return Pullback(state, control.mT if u.ndim == 2 else control.sum(1))
+
+    def _linearize(self, x: Float[Tensor, "batch dim"], u: Float[Tensor, "batch count"]) -> Linearized:
+        return _LinearizedRidge(self, x, u)
 
     def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
         # The trace of diag(sigma_i'(z)) C_i meets only the diagonal of C_i.
-        slopes = horner_derivative(self.polynomials[:, None, :], self._preactivations(x))
+        slopes = horner_derivative(self._sigma, self._preactivations(x)).permute(2, 0, 1)
         return (u[..., None] * self.matrices.diagonal(dim1=1, dim2=2) * slopes).sum((1, 2))
 
     def _evaluate(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch count dim"]:
-        return horner(self.polynomials[:, None, :], self._preactivations(x))
+        return horner(self._sigma, self._preactivations(x)).permute(2, 0, 1)
 
-    def _preactivations(self, x: Tensor) -> Float[Tensor, "batch count dim"]:
-        stacked = torch.addmm(self.offsets.flatten(), x, self.matrices.flatten(0, 1).mT)
-        return stacked.reshape(-1, self.count, self.dim)
+    def _preactivations(self, x: Tensor) -> Float[Tensor, "count dim batch"]:
+        stacked = torch.addmm(self.offsets.reshape(-1, 1), self.matrices.flatten(0, 1), x.mT)
+        return stacked.reshape(self.count, self.dim, -1)
+
+    def _inward(self, slopes: Float[Tensor, "count dim batch"], q: Float[Tensor, "dim batch"]) -> Tensor:
+        """sum_i C_i^T (slopes_i q), shape (batch, dim)."""
+        return (self.matrices.flatten(0, 1).mT @ (slopes * q).flatten(0, 1)).mT
+
+    @property
+    def _sigma(self) -> Float[Tensor, "count 1 1 terms"]:
+        return self.polynomials[:, None, None, :]
 
     def exact(self) -> RidgeProgram:
         """The same fields with exact coefficients."""
@@ -104,3 +122,21 @@ class RidgeFields(Fields):
 
         (c, dtype), (b, _), (s, _) = map(draw.exact_values, (self.matrices, self.offsets, self.polynomials))
         return RidgeProgram(c, b, s, dtype=dtype)
+
+
+class _LinearizedRidge(Linearized):
+    """The preactivations are computed once."""
+
+    def __init__(self, fields: RidgeFields, x: Tensor, u: Tensor) -> None:
+        self._ridge, self._z = fields, fields._preactivations(x)
+        self._slopes = horner_derivative(fields._sigma, self._z) * _columns(u)[:, None]
+
+    def pull(self, at: slice, w: Tensor) -> Tensor:
+        return self._ridge._inward(self._slopes[:, :, at], _columns(w))
+
+    def moments(self, w: Tensor) -> Tensor:
+        return (horner(self._ridge._sigma, self._z) * _columns(w)).sum(1).mT
+
+
+def _columns(rows: Float[Tensor, "batch n"]) -> Float[Tensor, "n batch"]:
+    return rows.mT.contiguous()

@@ -30,13 +30,14 @@ from cde_nets.solver.status import succeeded
 class Checkpointed(Gradient):
     """As exact as `Discrete`, with fewer states kept: the steps between them are taken once more on the way back.
 
-    The gradient is that of `Discrete` to the bit. Unlimited, about 2 sqrt(steps) states are held at any time and every
-    step is taken once more. With a budget b at most that many are held: b // 2 between equal stretches and, where a
-    stretch of L steps does not fit into the f = b - b // 2 others, those where it is halved again and again, so that a
-    step may be taken f + L / 2^f times more; with a budget of 1 as often as there are steps after it (recursive
-    bisection; the optimum is Griewank's, "Achieving logarithmic growth of temporal and spatial complexity in reverse
-    automatic differentiation", 1992). Kernels, which take a few rows at a time through a stretch, hold it for those
-    alone: they keep the b // 2 states, and take every step but once more.
+    The gradient is that of `Discrete` to the bit, or to rounding where that walks back over the steps of rows side by
+    side. Unlimited, about 2 sqrt(steps) states are held at any time and every step is taken once more. With a budget b
+    at most that many are held: b // 2 between equal stretches and, where a stretch of L steps does not fit into the
+    f = b - b // 2 others, those where it is halved again and again, so that a step may be taken f + L / 2^f times more;
+    with a budget of 1 as often as there are steps after it (recursive bisection; the optimum is Griewank's, "Achieving
+    logarithmic growth of temporal and spatial complexity in reverse automatic differentiation", 1992). Kernels, which
+    take a few rows at a time through a stretch, hold it for those alone: they keep the b // 2 states, and take every
+    step but once more.
 
     Args:
         budget: how many states may be held at any time, the initial one included; sqrt of the steps where None.

@@ -13,6 +13,7 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
 from cde_nets.gradient.living import filled
+from cde_nets.gradient.packed import attach_packed, packs
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.reversed import attach_reversible
 from cde_nets.gradient.transposed import increment_back
@@ -21,7 +22,7 @@ from cde_nets.options import options
 from cde_nets.solver.dynamics import Adjoint, Dynamics
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.manifold import Retraction
-from cde_nets.solver.flow.record import Last, Output, States, Taken, interpolate
+from cde_nets.solver.flow.record import Last, Output, Slopes, States, Taken, interpolate
 from cde_nets.solver.flow.reversible import FixedReversible
 from cde_nets.solver.flow.steps import stages
 from cde_nets.solver.initial_value import InitialValueProblem
@@ -35,7 +36,9 @@ from cde_nets.solver.status import succeeded
 class Discrete(Gradient):
     """Exact for the steps taken: the adjoint recursion of the Runge-Kutta method over the states at the step ends.
 
-    No autograd graph is built: those states are all that is kept (`Checkpointed` keeps fewer). Of adaptive steps the
+    No autograd graph is built: those states are all that is kept (`Checkpointed` keeps fewer). Of adaptive steps that
+    rows take by themselves, under one control and on a CPU, the slopes are kept too while they take no more than 128
+    MiB, and nothing is evaluated again; a user's function is evaluated again under autograd, a step at a time. The
     accepted mesh is held fixed. Rows that failed contribute zero to every gradient. With create_graph=True the steps
     are taken once more under autograd, which then differentiates to any order.
     """
@@ -76,6 +79,8 @@ def solve_recorded(
         return prepared.solution(*prepared.run(problem.packed(), scheme.dynamics.leaves[0]))
     if isinstance(scheme, FixedReversible):
         keep, attach = Last(), attach_reversible
+    elif attach is _attach and packs(problem, scheme):
+        keep = Slopes()
     x0, leaves = problem.packed(), scheme.dynamics.leaves
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x0, *leaves))
     if torch.is_grad_enabled():
@@ -95,7 +100,8 @@ def solve_recorded(
             2 + (raw.hit is not None),
             scheme.mixing if isinstance(scheme, FixedReversible) else 1.0,
         )
-        raw = attach(plan, ran, x0, leaves)
+        side_by_side = isinstance(keep, Slopes) and keep.whole
+        raw = attach_packed(plan, ran, x0, leaves) if side_by_side else attach(plan, ran, x0, leaves)
     return finish(problem, ran, raw, lambda: scheme.dynamics.calls, settings, at_start=at_start)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cde_nets.solver.dynamics import Adjoint, Dynamics
+from cde_nets.solver.dynamics import Adjoint, Dynamics, Graph
 from cde_nets.solver.flow.steps import Step, along, combine, dense_weights
 from cde_nets.solver.flow.tableau import Tableau
 
@@ -47,6 +47,9 @@ def increment_back(
         Shape (rows, numbers); None where no stage matters, or leaves_only and there is one stage.
     """
     weights = [(tableau.b, p), *((dense_weights(tableau, theta), q) for theta, q in inner)]
+    graph = None if leaves_only and tableau.stages == 1 else adjoint.graph(x)
+    if graph is not None:
+        return _through(graph, tableau, step, weights, mask)
     states, pulls = _linearized(dynamics, adjoint, tableau, x, step)
     mu: dict[int, Tensor] = {}
     for j in reversed(range(tableau.stages)):
@@ -87,3 +90,26 @@ def _linearized(
             slope, pulls[j] = both
             slopes.append(slope)
     return states, pulls
+
+
+def _through(
+    graph: Graph,
+    tableau: Tableau,
+    step: Step,
+    weights: Sequence[tuple[Sequence[float | Tensor], Tensor]],
+    mask: Tensor | None,
+) -> Tensor | None:
+    """As `increment_back`, all stages pulled at once."""
+    wanted: dict[int, Tensor] = {}
+    for j in range(tableau.stages):
+        w = combine([b[j] for b, _ in weights], [q for _, q in weights], step.h)
+        if w is not None:
+            wanted[j] = w if mask is None else torch.where(mask, w, 0.0)
+    if not wanted:
+        return None
+    slopes: list[Tensor] = []
+    with torch.enable_grad():
+        for j in range(max(wanted) + 1):
+            state = along(graph.x, step.h, tableau.a[j], slopes)
+            slopes.append(graph.dynamics.velocity(state, step.moment(j, tableau.c[j])))
+    return graph.pull([slopes[j] for j in wanted], list(wanted.values()))

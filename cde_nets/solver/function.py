@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cde_nets.solver.opaque import opaque
 from cde_nets.solver.states import Packing
 
 
@@ -142,7 +143,10 @@ class PackedFunction:
         own, args = len(self._parameters), list(self.args)
         for k, value in zip(self._tensors, leaves[own:], strict=True):
             args[k] = value
-        if not isinstance(self.function, nn.Module):
+        # The module's own parameters need not be put in their own place, which takes longer than a small module.
+        same = not opaque() and not buffers
+        same = same and all(leaf is p for leaf, p in zip(leaves[:own], self._parameters, strict=True))
+        if same or not isinstance(self.function, nn.Module):
             return self.packing.pack(self.function(*lead, state, *args), self.what)
         given = {name: leaf for names, leaf in zip(self._names, leaves[:own], strict=True) for name in names}
         # Not tied by torch: every place has been named, and a module that has two names would be left spoilt.

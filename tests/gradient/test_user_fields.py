@@ -297,3 +297,43 @@ def test_the_log_determinant_of_a_module_agrees_with_autograd(method):
     _, logarithm = solve(InitialValueProblem(field, x).with_log_determinant(), fine).value
     jacobian = dense_jacobian(lambda x: solve(InitialValueProblem(field, x), fine).value, x)
     torch.testing.assert_close(logarithm, torch.linalg.slogdet(jacobian).logabsdet, rtol=0, atol=1e-6)
+
+
+def test_hooks_of_parameters_see_the_gradient_once():
+    field, x, seen = nn.Linear(3, 3, dtype=F64), leaf(2, 3, seed=1), []
+    exact = torch.autograd.grad(
+        weighed(solve(InitialValueProblem(lambda t, x, w, b: x @ w.T + b, x, args=(field.weight, field.bias))).value),
+        list(field.parameters()),
+    )
+    hook = field.weight.register_hook(lambda g: seen.append(1) or 2 * g)
+    module = nn.Module()
+    module.inner = field
+    module.forward = lambda t, x: module.inner(x)
+    weighed(solve(InitialValueProblem(module, x)).value).backward()
+    hook.remove()
+    assert len(seen) == 1
+    torch.testing.assert_close(field.weight.grad, 2 * exact[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(field.bias.grad, exact[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("method", ["fixed", "per row"])
+def test_what_a_function_closes_over_later_is_refused_on_the_way_back(method, computed):
+    x, a, hidden = leaf(2, 3, seed=1), leaf(3, seed=2), leaf(3, seed=3)
+    late = hidden.exp() if computed else hidden
+
+    def field(t, x, a):
+        # Nothing at t = 0, where it is looked at before anything is computed.
+        return -x * a + torch.where(t > 0.5, late if float(t.max()) > 0.5 else 0.0, 0.0)
+
+    value = solve(InitialValueProblem(field, x, args=(a,)), METHODS[method], tolerance=Tolerance(1e-3, 1e-3)).value
+    with pytest.raises(RuntimeError, match="did not depend on when that was checked"):
+        value.sum().backward()
+
+
+def test_a_function_that_depends_on_nothing_has_a_gradient_of_zero():
+    x, a = leaf(2, 3, seed=1), leaf(3, seed=2)
+    value = solve(InitialValueProblem(lambda t, x, a: torch.ones_like(x), x, args=(a,)), METHODS["per row"]).value
+    found = torch.autograd.grad(value.sum(), [x, a])
+    assert torch.equal(found[0], torch.ones_like(x))
+    assert not found[1].any()

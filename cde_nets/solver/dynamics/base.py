@@ -19,12 +19,42 @@ class Moment(NamedTuple):
         j: the stage.
         time: float64, shape (rows, 1), or (1, 1) where the rows step together; None on a mesh known beforehand.
         inside: a time within the smooth piece that the step lies in, shaped as time.
+        u: what `Dynamics.ahead` found out: a shared control's value, (rows, count) or (count,); else None.
     """
 
     n: int
     j: int
     time: Tensor | None = None
     inside: Tensor | None = None
+    u: Tensor | None = None
+
+
+class Graph(ABC):
+    """Autograd's own graph over several evaluations, to be pulled back once.
+
+    Attributes:
+        dynamics: what is to be evaluated, under autograd.
+        x: the state to start from.
+    """
+
+    dynamics: Dynamics
+    x: Tensor
+
+    @abstractmethod
+    def pull(self, values: Sequence[Tensor], w: Sequence[Tensor]) -> Tensor:
+        """The cotangent of x, given those of values; what they give the leaves is added to the adjoint's sums."""
+
+
+class Stages(ABC):
+    """Velocities at many points at once, each at a time of its own, linearized before they are pulled back."""
+
+    @abstractmethod
+    def pull(self, at: slice, w: Tensor) -> Tensor:
+        """w^T D_x(velocity) at some of the points."""
+
+    @abstractmethod
+    def add(self, w: Tensor) -> None:
+        """What w, the cotangents at all points, gives the leaves; every point has been pulled with its own before."""
 
 
 class Adjoint(ABC):
@@ -40,6 +70,20 @@ class Adjoint(ABC):
 
     def linearize(self, x: Tensor, at: Moment) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
         """The velocity and the `pull` there, where one evaluation gives both; None where it does not."""
+        return None
+
+    def graph(self, x: Tensor) -> Graph | None:
+        """A graph over the stages of a step from x, where to pull all of them at once costs less; None: it does not."""
+        return None
+
+    def at_points(self, x: Tensor, times: Tensor, inside: Tensor) -> Stages | None:
+        """Linearized at points of shape (points, numbers), whatever rows they are of; None where that cannot be.
+
+        Args:
+            x: the points.
+            times: of each, float64, shape (points, 1).
+            inside: a time within its smooth piece, shaped as times.
+        """
         return None
 
     def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
@@ -65,6 +109,10 @@ class Dynamics(ABC):
     @abstractmethod
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """Shape (rows, numbers)."""
+
+    def ahead(self, moments: Sequence[Moment]) -> Sequence[Moment]:
+        """The moments of a step's stages, with what costs less to find out for all of them at once."""
+        return moments
 
     def divergence(self, x: Tensor, at: Moment) -> Tensor:
         """The exact trace of the velocity's Jacobian, row by row, shape (rows,); a product for every number."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cde_nets.solver.dynamics.base import Adjoint, Dynamics, Moment, plus
+from cde_nets.solver.dynamics.base import Adjoint, Dynamics, Graph, Moment, plus
 from cde_nets.solver.function import PackedFunction
+from cde_nets.solver.opaque import opaque
 from cde_nets.solver.states import Packing, real
 
 
@@ -42,7 +43,7 @@ class Called(Dynamics):
         """By torch.func.vjp."""
         return _CalledAdjoint(self)
 
-    def on(self, leaves: Sequence[Tensor]) -> Dynamics:
+    def on(self, leaves: Sequence[Tensor]) -> Called:
         """With other parameters and arguments."""
         return Called.__new__(Called)._set(self.function.on(leaves), self._breakpoints, self._times)
 
@@ -78,7 +79,10 @@ class Called(Dynamics):
     def _beside(self, times: Tensor, inside: Tensor) -> Tensor:
         """Times in the state's real dtype; those that are a breakpoint moved by one bit to where the step is."""
         dtype = real(self.function.packing.dtype)
-        asked, inside = times.to(dtype), inside.to(dtype)
+        asked = times.to(dtype)
+        if not self._breakpoints:
+            return asked
+        inside = inside.to(dtype)
         for t in self._breakpoints:
             # As the state's dtype knows them: a time next to a breakpoint may be rounded to it.
             asked = torch.where(asked == t, torch.nextafter(asked, inside), asked)
@@ -97,10 +101,17 @@ class _CalledAdjoint(Adjoint):
         velocity, pull = self._dynamics.linearize(x, at)
         return velocity, lambda w: self._sum(pull(w))
 
+    def graph(self, x: Tensor) -> Graph | None:
+        # Transforms differentiate by themselves, and no autograd of ours below them.
+        return None if opaque() or torch.is_grad_enabled() else _CalledGraph(self._dynamics, self._take, x)
+
     def _sum(self, cotangents: Sequence[Tensor]) -> Tensor:
         state, *parts = cotangents
-        self._sums = [plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
+        self._take(parts)
         return state
+
+    def _take(self, parts: Sequence[Tensor | None]) -> None:
+        self._sums = [plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
 
     def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
         dynamics = self._dynamics
@@ -109,9 +120,60 @@ class _CalledAdjoint(Adjoint):
             return dynamics.on(leaves).divergence(y, at)
 
         state, *parts = torch.func.vjp(divergence, x, *dynamics.leaves)[1](w)
-        self._sums = [plus(total, part) for total, part in zip(self._sums, parts, strict=True)]
+        self._take(parts)
         found: Tensor = state
         return found
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         return tuple(self._sums)
+
+
+class _CalledGraph(Graph):
+    """All stages of a step in one graph: autograd's engine is started once, and torch.func not at all."""
+
+    def __init__(self, dynamics: Called, take: Callable[[Sequence[Tensor | None]], None], x: Tensor) -> None:
+        leaves = [leaf if _bare(leaf) else leaf.detach().requires_grad_() for leaf in dynamics.leaves]
+        self.dynamics, self._take = dynamics.on(leaves), take
+        self.x = x.detach().requires_grad_()
+        self._inputs = (self.x, *leaves)
+        self._undeclared = dynamics.function.undeclared
+
+    def pull(self, values: Sequence[Tensor], w: Sequence[Tensor]) -> Tensor:
+        if _depend_on_more(values, self._inputs):
+            raise RuntimeError(self._undeclared)
+        pairs = [(value, q) for value, q in zip(values, w, strict=True) if value.requires_grad]
+        if not pairs:
+            return torch.zeros_like(self.x)
+        found = torch.autograd.grad(
+            [value for value, _ in pairs], self._inputs, [q for _, q in pairs], allow_unused=True
+        )
+        state: Tensor | None
+        state, *parts = found
+        self._take(parts)
+        return torch.zeros_like(self.x) if state is None else state
+
+
+def _bare(leaf: Tensor) -> bool:
+    """Whether a tensor may stand in a graph itself: nothing is behind it, and no hook sees what it gets there."""
+    return leaf.is_leaf and leaf.requires_grad and not leaf._backward_hooks
+
+
+def _depend_on_more(values: Sequence[Tensor], known: Sequence[Tensor]) -> bool:
+    """Whether the values' graph reaches a tensor that wants a gradient and is not known."""
+    own = {id(tensor) for tensor in known}
+    todo = [value.grad_fn for value in values if value.grad_fn is not None]
+    seen = set(todo)
+    if any(value.grad_fn is None and value.requires_grad and id(value) not in own for value in values):
+        return True
+    while todo:
+        for node, _ in todo.pop().next_functions:
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if not node.next_functions:
+                variable = getattr(node, "variable", None)
+                if variable is not None and id(variable) not in own:
+                    return True
+            else:
+                todo.append(node)
+    return False

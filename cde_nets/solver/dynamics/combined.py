@@ -132,6 +132,10 @@ class Counted(Dynamics):
         self.calls += 1
         return self.inner.velocity(x, at)
 
+    def ahead(self, moments: Sequence[Moment]) -> Sequence[Moment]:
+        """The inner one's."""
+        return self.inner.ahead(moments)
+
     def divergence(self, x: Tensor, at: Moment) -> Tensor:
         """The inner one's."""
         return self.inner.divergence(x, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cde_nets.controls import Control
 from cde_nets.fields.base import Fields
-from cde_nets.solver.dynamics.base import Adjoint, Dynamics, Moment, plus
+from cde_nets.fields.linearized import Linearized
+from cde_nets.solver.dynamics.base import Adjoint, Dynamics, Moment, Stages, plus
 from cde_nets.solver.states import real
 
 
@@ -34,10 +35,29 @@ class Controlled(Dynamics):
 
     def values(self, at: Moment) -> Tensor:
         """U at a moment: (rows, count), or (count,) where the rows are at one time and share the control."""
+        if at.u is not None:
+            return at.u
         assert at.time is not None
         assert at.inside is not None
         u = self.control.at(at.time[:, 0], at.inside[:, 0])
         return u[0] if u.shape[0] == 1 else u
+
+    def ahead(self, moments: Sequence[Moment]) -> Sequence[Moment]:
+        """With the control's values, asked for once; not where rows have a control each."""
+        if self.control.rows is not None:
+            return moments
+        # Stages at the step's end share its very tensor.
+        asked = {
+            id(at.time): (at.time[:, 0], at.inside[:, 0])
+            for at in moments
+            if at.time is not None and at.inside is not None
+        }
+        if len(asked) < 2:
+            return moments
+        times, inside = zip(*asked.values(), strict=True)
+        values = self.control.at(torch.cat(times), torch.cat(inside)).split(len(times[0]))
+        found = dict(zip(asked, (u[0] if len(u) == 1 else u for u in values), strict=True))
+        return [at._replace(u=found[id(at.time)]) for at in moments]
 
     def adjoint(self) -> Adjoint:
         """Moments go through the control at once, stage by stage."""
@@ -69,6 +89,32 @@ class _ControlledAdjoint(Adjoint):
         self._through_control(u, moments)
         return state
 
+    def linearize(self, x: Tensor, at: Moment) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The control is asked once for both."""
+        with torch.enable_grad():
+            u = self._dynamics.values(at)
+        family, plain = self._dynamics.families[0], u.detach()
+
+        def pull(w: Tensor) -> Tensor:
+            state, moments = _pullback(family, x, plain, w)
+            self._through_control(u, moments)
+            return state
+
+        return _velocity(family, x, plain), pull
+
+    def at_points(self, x: Tensor, times: Tensor, inside: Tensor) -> Stages | None:
+        control, family = self._dynamics.control, self._dynamics.families[0]
+        if control.rows is not None:
+            return None
+        with torch.enable_grad():
+            u = control.at(times[:, 0], inside[:, 0])
+        points = family._linearize(x.to(family.dtype), u.detach().to(real(family.dtype)))
+        return _ControlledStages(points, x.dtype, family.dtype, lambda w: self._through_points(u, points, w))
+
+    def _through_points(self, u: Tensor, points: Linearized, w: Tensor) -> None:
+        if u.requires_grad:
+            self._through_control(u, points.moments(w))
+
     def pull_divergence(self, x: Tensor, at: Moment, w: Tensor) -> Tensor:
         with torch.enable_grad():
             u = self._dynamics.values(at)
@@ -86,6 +132,21 @@ class _ControlledAdjoint(Adjoint):
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         return tuple(self._sums)
+
+
+class _ControlledStages(Stages):
+    """In the fields' own precision, as `_pullback`."""
+
+    def __init__(
+        self, points: Linearized, outer: torch.dtype, inner: torch.dtype, through: Callable[[Tensor], None]
+    ) -> None:
+        self._points, self._outer, self._inner, self._through = points, outer, inner, through
+
+    def pull(self, at: slice, w: Tensor) -> Tensor:
+        return self._points.pull(at, w.to(self._inner)).to(self._outer)
+
+    def add(self, w: Tensor) -> None:
+        self._through(w.to(self._inner))
 
 
 class OnMesh(Dynamics):

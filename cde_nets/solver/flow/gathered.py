@@ -27,9 +27,21 @@ class Gathered(Dynamics):
 
     def velocity(self, x: Tensor, at: Moment) -> Tensor:
         """The inner one's at the rows, 0 at the others."""
-        time, inside = (t if t is None or len(t) == 1 else t.index_select(0, self._rows) for t in at[2:])
-        found = self.inner.velocity(x.index_select(0, self._rows), Moment(at.n, at.j, time, inside))
+        found = self.inner.velocity(x.index_select(0, self._rows), at if at.u is not None else self._own(at))
         return torch.zeros_like(x).index_copy(0, self._rows, found)
+
+    def ahead(self, moments: Sequence[Moment]) -> Sequence[Moment]:
+        """The inner one's, of these rows: moments that know a control are of no others."""
+        own: dict[int, Moment] = {}
+        # Stages at the step's end share its very tensor, also here.
+        for at in moments:
+            own.setdefault(id(at.time), self._own(at))
+        found = self.inner.ahead([own[id(at.time)]._replace(j=at.j) for at in moments])
+        return found if all(at.u is not None for at in found) else moments
+
+    def _own(self, at: Moment) -> Moment:
+        time, inside = (t if t is None or len(t) == 1 else t.index_select(0, self._rows) for t in (at.time, at.inside))
+        return Moment(at.n, at.j, time, inside)
 
     def adjoint(self) -> Adjoint:
         """Nobody walks back over gathered rows."""
@@ -52,10 +64,15 @@ def few(dynamics: Dynamics, wanted: Tensor) -> Tensor | None:
     Only where no row is told from another: controlled fields under one control. A user's function may hold a number
     for every row, and is asked at all of them.
     """
-    inner = dynamics.inner if isinstance(dynamics, Counted) else dynamics
-    if type(inner) is not Controlled or inner.control.rows is not None or len(wanted) < ROWS:
+    if not alike(dynamics) or len(wanted) < ROWS:
         return None
     if wanted.device.type != "cpu" or type(wanted) is not Tensor or opaque():
         return None
     rows = wanted.nonzero()[:, 0]
     return rows if 0 < len(rows) <= SHARE * len(wanted) else None
+
+
+def alike(dynamics: Dynamics) -> bool:
+    """Whether no row is told from another, so that any points may stand in any order: fields under one control."""
+    inner = dynamics.inner if isinstance(dynamics, Counted) else dynamics
+    return type(inner) is Controlled and inner.control.rows is None

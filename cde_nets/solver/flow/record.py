@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,6 +89,8 @@ class Recorder:
             hit = after.memory.events.hit & before.running if after.memory.events is not None else None
             self.taken.append(Taken(step, after.moved, outputs, hit))
             self.keep.append(before.value)
+            if self.mesh is None:
+                self.keep.note(after.memory.slopes)
 
     def _outputs_on_mesh(self, n: int, moved: Tensor) -> tuple[Output, ...]:
         assert self.mesh is not None
@@ -169,6 +171,37 @@ class States:
         """The next step's start."""
         self.kept[self.count] = state
         self.count += 1
+
+    def note(self, slopes: Sequence[Tensor]) -> None:
+        """The slopes of an adaptive step just taken: not kept."""
+
+
+class Slopes(States):
+    """The slopes too, while they take no more than `MOST` bytes: then nothing is evaluated again on the way back.
+
+    Attributes:
+        slopes: of every step's stages; none of any step where they were too many.
+    """
+
+    MOST: ClassVar[int] = 2**27
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slopes: list[Sequence[Tensor]] = []
+        self._bytes = 0
+
+    def note(self, slopes: Sequence[Tensor]) -> None:
+        """Kept, or with this step all of them dropped."""
+        self._bytes += sum(slope.numel() * slope.element_size() for slope in slopes)
+        if self._bytes > self.MOST:
+            self.slopes.clear()
+        else:
+            self.slopes.append(slopes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are slopes, and of all steps."""
+        return 0 < len(self.slopes) == self.count
 
 
 class Last(States):

@@ -37,7 +37,7 @@ class Step(NamedTuple):
         if self.t is None:
             return Moment(self.n, self.offset + j)
         assert self.end is not None
-        time = self.t if c == 0 else self.end if c == 1 else self.t + c * (self.end - self.t)
+        time = self.t if c == 0 else self.end if c == 1 else torch.lerp(self.t, self.end, c)
         return Moment(self.n, j, time, self.inside)
 
 
@@ -63,13 +63,15 @@ def stages(
     states: list[Tensor] = []
     found: list[Tensor] = []
     wanted = tableau.stages if slopes is None else slopes
+    asked = range(0 if first is None else 1, wanted)
+    moments = dict(zip(asked, dynamics.ahead([step.moment(j, tableau.c[j]) for j in asked]), strict=True))
     for j, row in enumerate(tableau.a):
         states.append(along(x, step.h, row, found))
         if j < wanted:
             if j == 0 and first is not None:
                 found.append(first)
             else:
-                found.append(dynamics.velocity(states[j], step.moment(j, tableau.c[j])))
+                found.append(dynamics.velocity(states[j], moments[j]))
     return states, found
 
 
