@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from rich.table import Table
 from sympy.polys.matrices import DomainMatrix
 
 import theory
+from benchmarks.page import put
+from experiments.pages import check
 from theory.brackets import lie_algebra
 from theory.primes import random_prime
 from theory.words import lyndon_words, standard_factors
@@ -41,8 +44,12 @@ UNIVERSAL = ((2, 2), (3, 5), (3, 2), (4, 5), (5, 10))
 def certificates(
     repeats: Annotated[int, typer.Option(min=1, help="Timings of ours; the median counts. Peers run once.")] = 5,
     largest: Annotated[int, typer.Option(help="The largest m N of ours alone; 5000 takes a minute.")] = 2000,
+    publish: Annotated[Path | None, typer.Option(help="Fill speed.md of this docs folder, too.")] = None,
 ) -> None:
     """Time certificates beside explicit brackets, with one BLAS thread if OPENBLAS_NUM_THREADS=1."""
+    if publish:
+        check(publish / "speed.md", "certificates")
+        check(publish / "speed.md", "universality")
     console = Console()
     table = Table("(m, N), m N", "ours, s", "FLINT, s", "ratio", "SymPy, s", "ratio", title="five quadratic fields")
     peers: list[tuple[str, Callable[..., int]]] = [("SymPy", _sympy_rank)]
@@ -68,6 +75,8 @@ def certificates(
             ours = _median(once, partial(theory.check_points, program, points, seed=0))
             table.add_row(f"({dim}, {number}), {dim * number}", f"{ours:.3f}", "-", "-", "-", "-")
     console.print(table)
+    if publish:
+        put(table, publish, "certificates", f"Medians of {repeats}; the peers ran once.")
     table = Table("(m, d)", "ours, s", "fills degree", "dimension", title="universality, quadratic fields")
     for dim, count in UNIVERSAL:
         program, _ = _draw(dim, 1, count)
@@ -76,6 +85,8 @@ def certificates(
         seconds = _median(repeats, partial(theory.universal, program, seed=0))
         table.add_row(f"({dim}, {count})", f"{seconds:.3f}", str(found.degree), str(found.full_rank))
     console.print(table)
+    if publish:
+        put(table, publish, "universality", f"Medians of {repeats}.")
 
 
 def _draw(dim: int, number: int, count: int = COUNT) -> tuple[theory.MonomialProgram, Any]:

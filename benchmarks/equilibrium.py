@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -24,6 +25,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import cde_nets as cn
+from benchmarks.page import put
+from experiments.pages import check
 
 app = typer.Typer(add_completion=False)
 
@@ -119,8 +122,11 @@ def measure(size: tuple[int, int, float, float, torch.dtype], method: str, repea
 def equilibrium(
     repeats: Annotated[int, typer.Option(min=1, help="Timings a row; the median counts.")] = 11,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    publish: Annotated[Path | None, typer.Option(help="Fill speed.md of this docs folder, too.")] = None,
 ) -> None:
     """Time equilibrium layers beside torchdeq's, forward alone and with the gradient."""
+    if publish:
+        check(publish / "speed.md", "equilibria")
     torch.set_num_threads(threads)
     table = Table("method", "(batch, dim, |W|, tolerance)", "pass", "ours, ms", "torchdeq, ms", "ratio", "evaluations")
     table.add_column("residuals")
@@ -143,6 +149,8 @@ def equilibrium(
     # A file or a pipe has no width of its own to fold the columns to.
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)
+    if publish:
+        put(table, publish, "equilibria", f"torch {torch.__version__}.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Controlled flows beside torchdiffeq, torchode, diffrax and plain JAX, in one run."""
