@@ -30,6 +30,12 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 class PlainLibraries(build_ext):
     """Shared libraries with a plain C interface: they serve every release of Python and of torch."""
 
+    def finalize_options(self) -> None:
+        """All builds at once."""
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = True
+
     def get_ext_filename(self, fullname: str) -> str:
         """Without the tag of a Python release."""
         return str(Path(*fullname.split("."))) + (".dll" if sys.platform == "win32" else ".so")

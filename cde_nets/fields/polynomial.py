@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,26 +124,27 @@ class PolynomialFields(FeatureFields):
         self, x: Float[Tensor, "batch dim"], g: Float[Tensor, "batch monomials"]
     ) -> Float[Tensor, "batch dim"]:
         """g^T D phi(x), by the features' recursion run backwards."""
-        return self._features_linearized(x)[1](slice(None), g)
+        factors: list[tuple[Tensor, Tensor]] = []
+        self._levels(x, self.degree, factors)
+        return self._below(factors, slice(None), g)
 
     def _features_linearized(
         self, x: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch monomials"], Callable[[slice, Tensor], Tensor]]:
         factors: list[tuple[Tensor, Tensor]] = []
         levels = self._levels(x, self.degree, factors)
-        sizes = [len(level) for level in levels]
+        return torch.cat(levels).mT, partial(self._below, factors)
 
-        def below(at: slice, g: Tensor) -> Tensor:
-            parts = list(g.mT.split(sizes))
-            # Nothing but 1 stands above the variables.
-            state = torch.zeros_like(parts[1])
-            for r in range(self.degree, 1, -1):
-                (parent, variable), (above, last) = self._tables(r), factors[r - 2]
-                state = state.index_add(0, variable, parts[r] * above[:, at])
-                parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * last[:, at])
-            return state.index_add(0, self._tables(1)[1], parts[1]).mT
-
-        return torch.cat(levels).mT, below
+    def _below(self, factors: list[tuple[Tensor, Tensor]], at: slice, g: Tensor) -> Tensor:
+        """g^T D phi at the rows `at` of those whose factors these are."""
+        parts = list(g.mT.split([1, self.dim, *(len(above) for above, _ in factors)]))
+        # Nothing but 1 stands above the variables.
+        state = torch.zeros_like(parts[1])
+        for r in range(self.degree, 1, -1):
+            (parent, variable), (above, last) = self._tables(r), factors[r - 2]
+            state = state.index_add(0, variable, parts[r] * above[:, at])
+            parts[r - 1] = parts[r - 1].index_add(0, parent, parts[r] * last[:, at])
+        return state.index_add(0, self._tables(1)[1], parts[1]).mT
 
     def _divergence(self, x: Float[Tensor, "batch dim"], u: Control) -> Float[Tensor, "batch"]:
         # The coefficient of div V_i at a monomial b of degree < k is sum_j (b_j + 1) c[i, j, b + e_j]. Gathered at

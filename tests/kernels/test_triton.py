@@ -20,7 +20,6 @@ from cde_nets.solver.flow.tableau import tableau
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-METHODS = ("euler", "midpoint", "rk4", "dopri5")
 
 needs_triton = pytest.mark.skipif(not cuda.available(), reason="Triton is not installed")
 runs = pytest.mark.skipif(
@@ -158,11 +157,18 @@ def make(family, method, dtype=torch.float64, rows=None, **options):
 
 
 @runs
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    ("family", "every"), [("ridge in the plane", 1), ("ridge in tiles", 3), ("monomials in the plane", 3)]
+    ("method", "family", "every"),
+    [
+        ("euler", "ridge in the plane", 1),
+        ("dopri5", "ridge in the plane", 3),
+        ("rk4", "ridge in tiles", 3),
+        ("midpoint", "ridge in tiles", 1),
+        ("rk4", "monomials in the plane", 3),
+        ("euler", "monomials in the plane", 1),
+    ],
 )
-def test_every_tableau_against_autograd_through_the_definition(family, every, method):
+def test_tableaus_against_autograd_through_the_definition(family, every, method):
     case = make(family, method, rows=5, every=every, steps=4 if method == "euler" else 2)
     end, accepted, start, moments = case.run()
     assert (accepted == case.steps).all()
