@@ -22,6 +22,7 @@ from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
+from cde_nets.solver.opaque import transformed
 from cde_nets.solver.solution import SaveAt, Solution, Statistics
 from cde_nets.solver.status import Status
 
@@ -81,7 +82,8 @@ def prepare(
         settings: what was asked for.
         every: how many of so many steps a state is kept for the way back.
     """
-    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or _transformed():
+    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or transformed():
+        # A kernel is opaque to torch.func.
         return None
     if problem.event is not None or problem.manifold is not None or problem.rows == 0:
         return None
@@ -92,11 +94,6 @@ def prepare(
     if found is None:
         return None
     return Prepared(found, on_mesh.families[0], scheme.tableau, mesh, every(len(mesh) - 1))
-
-
-def _transformed() -> bool:
-    """Whether torch.func transforms: a kernel is opaque to it."""
-    return torch._C._functorch.maybe_current_level() is not None
 
 
 @remembered

@@ -143,5 +143,7 @@ def _flow(
 def _check(code: int) -> None:
     if code == 1:
         raise MemoryError("The CPU kernel found no memory for its tiles; fewer rows at once need less.")
+    if code == 3:
+        raise ValueError("The CPU kernels take methods of at most 16 stages; RungeKutta has none of more.")
     if code:
         raise RuntimeError("The CPU kernels were built from another version of cde-nets: install it again.")

@@ -45,18 +45,7 @@ def flow(
     return cpu.forward(x, u, coefficients, family, widths, tableau, every, keep)
 
 
-@flow.register_kernel("cuda")
-def _(
-    x: Tensor,
-    u: Tensor,
-    coefficients: Sequence[Tensor],
-    family: int,
-    widths: Tensor,
-    tableau: Tensor,
-    every: int,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return cuda.forward(x, u, coefficients, family, widths, tableau, every, keep)
+flow.register_kernel("cuda")(cuda.forward)
 
 
 @flow.register_fake
@@ -100,20 +89,7 @@ def flow_backward(
     return start, found.contiguous()
 
 
-@flow_backward.register_kernel("cuda")
-def _(
-    cotangent: Tensor,
-    u: Tensor,
-    coefficients: Sequence[Tensor],
-    family: int,
-    widths: Tensor,
-    tableau: Tensor,
-    every: int,
-    kept: Tensor,
-    accepted: Tensor,
-    start_wanted: bool,
-) -> tuple[Tensor, Tensor]:
-    return cuda.backward(cotangent, u, coefficients, family, widths, tableau, every, kept, accepted, start_wanted)
+flow_backward.register_kernel("cuda")(cuda.backward)
 
 
 @flow_backward.register_fake

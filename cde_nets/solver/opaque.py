@@ -7,4 +7,9 @@ import torch
 
 def opaque() -> bool:
     """Whether torch.func or torch.compile transform: no value is to be looked at, and no autograd called."""
-    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+    return torch.compiler.is_compiling() or transformed()
+
+
+def transformed() -> bool:
+    """Whether torch.func transforms."""
+    return torch._C._functorch.maybe_current_level() is not None

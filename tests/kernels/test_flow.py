@@ -400,6 +400,9 @@ def test_a_library_of_another_version_is_refused():
     flow.size = ctypes.sizeof(cpu._Flow) - 8
     with pytest.raises(RuntimeError, match="another version"):
         cpu._check(native().library.cde_flow_forward(ctypes.byref(flow)))
+    flow.size, flow.stages = ctypes.sizeof(cpu._Flow), 17
+    with pytest.raises(ValueError, match="at most 16 stages"):
+        cpu._check(native().library.cde_flow_forward(ctypes.byref(flow)))
     with pytest.raises(MemoryError, match="fewer rows"):
         cpu._check(1)
 

@@ -32,7 +32,7 @@ struct cde_flow {
     void *start, *moments;
 };
 
-enum { CDE_GOOD = 0, CDE_NO_MEMORY = 1, CDE_OTHER_LAYOUT = 2 };
+enum { CDE_GOOD = 0, CDE_NO_MEMORY = 1, CDE_OTHER_LAYOUT = 2, CDE_TOO_MANY_STAGES = 3 };
 }
 
 namespace {
@@ -88,6 +88,7 @@ std::int64_t tiles(const cde_flow& f) {
 
 int run(const cde_flow* f, bool back) {
     if (f->size != static_cast<std::int64_t>(sizeof(cde_flow))) return CDE_OTHER_LAYOUT;
+    if (f->stages > cde::MOST_STAGES) return CDE_TOO_MANY_STAGES;
     try {
         return (f->is_double ? go<double>(*f, back) : go<float>(*f, back)) ? CDE_GOOD : CDE_NO_MEMORY;
     } catch (const std::bad_alloc&) {
