@@ -57,7 +57,7 @@ def fetch_from_mirrors(wanted: Sequence[PublishedFile]) -> Fetched:
             try:
                 fetched.files[file.name] = verify(_download(url, file.size), file, url)
             except Exception as error:  # the HTTP client's errors have no common base; each is a reason to go on
-                fetched.problems.append(f"{error}")
+                fetched.problems.append(f"{error}" if url in f"{error}" else f"{url}: {error}")
                 break
             if mirror not in fetched.used:
                 fetched.used.append(mirror)
@@ -66,7 +66,8 @@ def fetch_from_mirrors(wanted: Sequence[PublishedFile]) -> Fetched:
 
 def _download(url: str, size: int) -> bytes:
     # gzip adds five bytes to every 64 KiB that it cannot compress, and a header.
-    transfer = Transfer(url, limit=size + size // 1000 + 1024, socket_timeout=STALL_SECONDS)
+    # The socket's timeout only ends threads that nobody waits for: the rule above speaks first.
+    transfer = Transfer(url, limit=size + size // 1000 + 1024, socket_timeout=2 * max(STALL_SECONDS, ANSWER_SECONDS))
     return transfer.fetch(
         answer_by=time.monotonic() + ANSWER_SECONDS / len(MIRRORS),
         stall_seconds=STALL_SECONDS,

@@ -27,7 +27,7 @@ from cde_nets.solver.flow.record import Slopes, Taken
 from cde_nets.solver.flow.steps import combine, dense_weights
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import readable
 from cde_nets.solver.status import succeeded
 
 # How many numbers of the states are linearized together: blocks of a few rows are worth joining, those of many are not.
@@ -42,8 +42,7 @@ def packs(problem: InitialValueProblem, scheme: Scheme) -> bool:
     """
     if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.manifold is not None:
         return False
-    x = problem.packed()
-    return alike(scheme.dynamics) and x.device.type == "cpu" and type(x.detach()) is Tensor and not opaque()
+    return alike(scheme.dynamics) and readable(problem.packed())
 
 
 @dataclass(frozen=True, eq=False)

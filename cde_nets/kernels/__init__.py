@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from cde_nets.kernels.codes import FEATURES, RIDGE
 from cde_nets.kernels.coverage import Whole, enabled, plain_steps, whole
 from cde_nets.kernels.families import Packed, packed
 from cde_nets.kernels.native import Native, native
-from cde_nets.kernels.operators import FEATURES, RIDGE, flow, flow_backward
+from cde_nets.kernels.operators import flow, flow_backward
 
 __all__ = [
     "FEATURES",

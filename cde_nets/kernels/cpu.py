@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.kernels import products
+from cde_nets.kernels.codes import RIDGE
 from cde_nets.kernels.native import native
 
 _SIZES = ("size", "family", "is_double", "threads", "rows", "dim", "steps", "stages", "every", "fields", "terms")
@@ -29,7 +30,7 @@ MOST_NUMBERS = 7 * 192 * 192
 
 def by_products(family: int, coefficients: Sequence[Tensor]) -> bool:
     """Whether the fields are too large for a tile of rows."""
-    return family == 0 and coefficients[0].numel() > MOST_NUMBERS
+    return family == RIDGE and coefficients[0].numel() > MOST_NUMBERS
 
 
 def kept_numbers(
@@ -94,7 +95,7 @@ def backward(
     _check(library.cde_flow_backward(it))
     del held
     # The answer stands in front; the features' axis is padded to whole vectors.
-    last = slab // u[..., 0].numel() if family else u.shape[-1]
+    last = u.shape[-1] if family == RIDGE else slab // u[..., 0].numel()
     found = moments[: u[..., 0].numel() * last].view(*u.shape[:-1], last)
     return start, found[..., : u.shape[-1]]
 
@@ -128,8 +129,8 @@ def _flow(
         len(widths),
         stages,
         every,
-        0 if family else len(coefficients[0]),
-        u.shape[-1] if family else coefficients[2].shape[1],
+        len(coefficients[0]) if family == RIDGE else 0,
+        coefficients[2].shape[1] if family == RIDGE else u.shape[-1],
         widths.data_ptr(),
         a,
         a + tableau.element_size() * stages * stages,

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-# As in `operators`, which cannot be imported here: it is to import this.
-RIDGE, FEATURES = 0, 1
+from cde_nets.kernels.codes import RIDGE
 
 # Up to this dimension a row stays in one thread, with all its products unrolled.
 LANES = 8

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.fields import Fields, LinearFields, PolynomialFields, RidgeFields
-from cde_nets.kernels.operators import FEATURES, RIDGE
+from cde_nets.kernels.codes import FEATURES, RIDGE
 
 
 class Packed(NamedTuple):

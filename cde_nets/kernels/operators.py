@@ -10,8 +10,6 @@ from torch import Tensor
 
 from cde_nets.kernels import cpu, cuda
 
-RIDGE, FEATURES = 0, 1
-
 
 @torch.library.custom_op("cde_nets::flow", mutates_args=(), device_types="cpu")
 def flow(

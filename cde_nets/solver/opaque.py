@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 
 def opaque() -> bool:
@@ -13,3 +14,8 @@ def opaque() -> bool:
 def transformed() -> bool:
     """Whether torch.func transforms."""
     return torch._C._functorch.maybe_current_level() is not None
+
+
+def readable(x: Tensor) -> bool:
+    """Whether to look at the numbers costs nothing: a plain tensor on the CPU, and nothing transforms."""
+    return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not opaque()

@@ -1,4 +1,5 @@
 import gzip
+import re
 import socket
 import threading
 import time
@@ -9,8 +10,8 @@ import pytest
 
 from cde_nets.data import DataUnavailableError, files, load_mnist, mirrors, read_idx
 
-# Long enough for a busy machine to answer in, short enough to wait for.
-SHORT = 1.5
+# For servers that do not answer: short enough to wait for. What must answer gets as long as a busy machine needs.
+SHORT, LONG = 1.5, 60.0
 
 
 class Server(ThreadingHTTPServer):
@@ -21,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.bodies = {f"{name}.gz": gzip.compress(data) for name, data in raw.items()}
         self.altered = {f"{name}.gz": gzip.compress(data[:-1] + bytes([data[-1] ^ 1])) for name, data in raw.items()}
         self.over = threading.Event()
+        self.pause = 0.02
         self.asked = []
 
     def handle_error(self, request, client_address):
@@ -64,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         elif how == "slow":
             for start in range(0, len(body), 1024):
                 self.wfile.write(body[start : start + 1024])
-                time.sleep(0.02)
+                time.sleep(self.server.pause)
         elif images and how == "stall":
             self.wfile.write(body[:4000])
             self.server.over.wait()
@@ -101,9 +103,12 @@ def use(server, monkeypatch):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(mirrors, "ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(mirrors, "STALL_SECONDS", SHORT)
+def wait(monkeypatch):
+    def wait(answer, stall):
+        monkeypatch.setattr(mirrors, "ANSWER_SECONDS", answer)
+        monkeypatch.setattr(mirrors, "STALL_SECONDS", stall)
+
+    return wait
 
 
 def load():
@@ -148,15 +153,21 @@ def test_failing_mirror_is_passed_over(small, server, use, cache, no_mlxtend, ho
 
 
 @pytest.mark.parametrize("how", ["silent", "trickled-headers", "trickled", "silent-later"])
-def test_mirrors_that_do_not_answer_cost_one_deadline_in_all(use, impatient, no_mlxtend, how):
+def test_mirrors_that_do_not_answer_cost_one_deadline_in_all(use, wait, no_mlxtend, how):
+    wait(SHORT, SHORT)
     use(how, how)
     started = time.monotonic()
-    with pytest.raises(DataUnavailableError, match="found no answer in"):
+    with pytest.raises(DataUnavailableError) as raised:
         load()
-    assert SHORT * 0.9 < time.monotonic() - started < SHORT + 1.5
+    assert time.monotonic() - started > SHORT * 0.9
+    # Its equal share each, whatever else the machine does meanwhile.
+    shares = [float(text) for text in re.findall(r"found no answer in ([\d.]+) s", str(raised.value))]
+    assert len(shares) == 2
+    assert all(SHORT * 0.4 < share <= SHORT / 2 for share in shares)
 
 
-def test_hanging_name_resolution(use, impatient, no_mlxtend, monkeypatch, server):
+def test_hanging_name_resolution(use, wait, no_mlxtend, monkeypatch, server):
+    wait(8.0, LONG)
     real = socket.getaddrinfo
 
     def hang(host, *arguments, **options):
@@ -167,36 +178,35 @@ def test_hanging_name_resolution(use, impatient, no_mlxtend, monkeypatch, server
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     monkeypatch.setattr(mirrors, "MIRRORS", ("http://hanging.invalid/", server.url("good")))
-    started = time.monotonic()
     mnist, _ = load()
     assert (mnist.source, mnist.detail) == ("mirror", server.url("good"))
-    assert time.monotonic() - started < SHORT / 2 + 1.5
 
 
-def test_stalled_transfer_goes_on_elsewhere(server, use, impatient):
+def test_stalled_transfer_goes_on_elsewhere(server, use, wait):
+    wait(LONG, SHORT)
     use("stall", "good")
-    started = time.monotonic()
     mnist, _ = load()
     assert mnist.detail == f"{server.url('stall')}, {server.url('good')}"
-    assert time.monotonic() - started < SHORT + 1.5
     assert [name for how, name in server.asked if how == "good"] == [f"{files.TRAIN_IMAGES}.gz"]
 
 
-def test_stalled_transfer_is_reported(use, impatient, no_mlxtend, cache, monkeypatch):
-    monkeypatch.setattr(mirrors, "STALL_SECONDS", 0.3)
+def test_stalled_transfer_is_reported(use, wait, no_mlxtend, cache):
+    wait(LONG, SHORT)
     use("stall")
-    with pytest.raises(DataUnavailableError, match=r"train-images.*(stalled after \d+ bytes|timed out)"):
+    with pytest.raises(DataUnavailableError, match=r"train-images.*stalled after \d+ bytes"):
         load()
     assert files.TRAIN_IMAGES not in [path.name for path in cache.iterdir()]
 
 
-def test_slow_download_may_take_longer_than_every_deadline(use, monkeypatch, server):
-    monkeypatch.setattr(mirrors, "ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(mirrors, "STALL_SECONDS", 0.15)
+def test_slow_download_may_take_longer_than_every_deadline(use, wait, monkeypatch, server):
+    wait(2.0, 1.5)
     monkeypatch.setattr(mirrors, "PROGRESS_BYTES", 1024)
+    server.pause = 0.25
     use("slow")
+    started = time.monotonic()
     mnist, _ = load()
     assert mnist.source == "mirror"
+    assert time.monotonic() - started > 2.0
 
 
 def test_damaged_cache_is_refetched_and_reported(small, server, use, cache):

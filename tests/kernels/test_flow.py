@@ -11,7 +11,7 @@ import torch
 import cde_nets as cn
 from cde_nets import kernels
 from cde_nets.gradient.whole import Prepared
-from cde_nets.kernels import coverage, cpu, native, operators, plain_steps, products
+from cde_nets.kernels import coverage, cpu, native, plain_steps, products
 from cde_nets.kernels.native import Native
 
 needs_library = pytest.mark.skipif(native().library is None, reason=f"The CPU kernels are {native().description}")
@@ -438,4 +438,4 @@ def test_narrower_lanes_on_request_compute_the_same(capability):
 
 
 def test_the_family_codes_are_those_of_the_interface():
-    assert (operators.RIDGE, operators.FEATURES) == (0, 1)
+    assert (kernels.RIDGE, kernels.FEATURES) == (0, 1)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import cde_nets as cn
+from cde_nets import kernels
 from cde_nets.kernels import cpu, cuda, native
 from cde_nets.kernels.families import packed
 from cde_nets.solver.flow.tableau import tableau
@@ -302,11 +303,11 @@ def test_the_kernels_really_run(monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "reason"),
     [
-        ((cuda.RIDGE, 65, 3, torch.float32, 1), "up to dimension 64, not 65"),
-        ((cuda.RIDGE, 8, 3, torch.float16, 1), "not in torch.float16"),
-        ((cuda.RIDGE, 8, 3, torch.float32, 8), "at most 7 stages, not of 8"),
-        ((cuda.FEATURES, 9, comb(11, 2), torch.float32, 1), "not 9, 55 and 495"),
-        ((cuda.FEATURES, 8, 45, torch.float32, 7), "not 8, 45 and 2520"),
+        ((kernels.RIDGE, 65, 3, torch.float32, 1), "up to dimension 64, not 65"),
+        ((kernels.RIDGE, 8, 3, torch.float16, 1), "not in torch.float16"),
+        ((kernels.RIDGE, 8, 3, torch.float32, 8), "at most 7 stages, not of 8"),
+        ((kernels.FEATURES, 9, comb(11, 2), torch.float32, 1), "not 9, 55 and 495"),
+        ((kernels.FEATURES, 8, 45, torch.float32, 7), "not 8, 45 and 2520"),
     ],
 )
 def test_what_is_not_covered_is_refused_by_its_reason(sizes, reason):
@@ -317,8 +318,8 @@ def test_what_is_not_covered_is_refused_by_its_reason(sizes, reason):
 def test_what_is_covered():
     for dim, count in ((8, 7), (32, 20), (64, 7), (2, 5), (20, 5)):
         for dtype in (torch.float32, torch.float64):
-            assert cuda.covers(cuda.RIDGE, dim, 3, dtype, 6), (dim, count)
-    assert cuda.covers(cuda.FEATURES, 8, 45, torch.float32, 1)
+            assert cuda.covers(kernels.RIDGE, dim, 3, dtype, 6), (dim, count)
+    assert cuda.covers(kernels.FEATURES, 8, 45, torch.float32, 1)
 
 
 def test_a_flow_that_is_not_covered_does_not_start():

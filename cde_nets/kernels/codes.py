@@ -1,0 +1,5 @@
+"""The kinds of family that kernels know, as the C interface numbers them."""
+
+from __future__ import annotations
+
+RIDGE, FEATURES = 0, 1
