@@ -50,12 +50,20 @@ def run(problem: Any, scheme: Scheme, limits: Limits, observers: Sequence[Observ
     if planned is None:
         state = _open_ended(problem, scheme, limits, observers, _end(state, scheme.terminate(problem, state)))
         return _end(state, Status.MAX_STEPS)
-    for n in range(planned):
+    watched = bool(observers) or limits.progress is not None
+    n = 0
+    while n < planned:
+        if not watched:
+            state, taken = scheme.ahead(problem, state, planned - n)
+            n += taken
+            if n == planned:
+                break
         before = state
         state = _settle(before, scheme.step(problem, before))
+        n += 1
         _tell(observers, before, state, ())
         if limits.progress is not None:
-            limits.progress((n + 1) / planned)
+            limits.progress(n / planned)
     # Rows that stopped on the way without a word, or were not finite to begin with.
     lost = ~state.running & (state.status == int(Status.RUNNING))
     state = replace(state, status=state.status.masked_fill(lost, int(Status.DIVERGED)))

@@ -54,6 +54,14 @@ class Scheme(ABC):
         """How many steps the solve takes, where that is known beforehand: then nothing is read from the device."""
         return None
 
+    def ahead(self, problem: Any, state: Iterate, most: int) -> tuple[Iterate, int]:
+        """Some of a plan's steps at once, where nobody watches them: the state after them, and how many they were.
+
+        For schemes that can leave out what only rows that fail need, while they see that none does: all rows run on,
+        and are finite. At most `most`; the next step is an ordinary one.
+        """
+        return state, 0
+
     @abstractmethod
     def init(self, problem: Any, tolerance: Tolerance) -> Iterate:
         """The iteration before its first step; `start` fills in what is the same for all methods."""

@@ -8,7 +8,7 @@ import torch
 from cde_nets.gradient import Implicit, solve
 from cde_nets.solver import Limits, Neumann, Tolerance, run
 from cde_nets.solver.fixed_point import FixedPointProblem
-from cde_nets.solver.rest import Picard
+from cde_nets.solver.rest import Picard, picard
 
 F64 = torch.float64
 
@@ -97,13 +97,16 @@ def test_images_that_overflow_have_not_converged(find, maps):
 
 
 @pytest.mark.parametrize("steps", [1, 7, 60])
-def test_as_many_steps_as_planned(steps, reads):
-    """All are taken, also past the tolerance; rows that do not meet it are done, and nothing is read on the way."""
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_as_many_steps_as_planned(steps, on_cpu, reads, monkeypatch):
+    """All are taken, also past the tolerance; rows that do not meet it are done; only the CPU is read on the way."""
+    if not on_cpu:
+        monkeypatch.setattr(picard, "readable", lambda _: False)
     rates = torch.tensor([[0.5], [0.99], [1.2]], dtype=torch.float64)
     problem = FixedPointProblem(lambda z: rates * z + 1, torch.zeros(3, 1, dtype=torch.float64))
     with reads:
         solution = solve(problem, Picard(steps=steps), tolerance=Tolerance(1e-6, 1e-8), throw=False)
-    assert reads.count == 0
+    assert on_cpu or reads.count == 0
     torch.testing.assert_close(solution.value, (rates**steps - 1) / (rates - 1), rtol=1e-12, atol=0)
     assert solution.statistics.accepted.tolist() == [steps] * 3
     assert solution.words() == ["converged" if steps == 60 else "done", "done", "done"]
@@ -111,6 +114,29 @@ def test_as_many_steps_as_planned(steps, reads):
     for refused in (0, -1, True):
         with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
             Picard(steps=refused)
+
+
+@pytest.mark.parametrize("damping", [1.0, 0.5])
+@pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize("start", [[2.0, 3.0], [2.0, 1e3], [2.0, 1e300], [2.0, math.nan]])
+def test_planned_steps_are_the_same_watched_or_not(start, root, damping):
+    """Row by row: the second comes to rest, leaves the numbers on the way, at once, or never was among them."""
+    make = FixedPointProblem.root if root else FixedPointProblem
+    z0 = torch.tensor(start, dtype=F64)[:, None]
+
+    def f(z):
+        assert torch.isfinite(z).all()
+        return torch.where(z < 5, 0.5 * z, z * z)
+
+    limits, method = Limits(Tolerance(1e-3, 1e-3)), Picard(damping, steps=12)
+    with torch.no_grad():
+        watched = run(make(f, z0), method, limits, (Record(),))
+        problem = make(f, z0)
+        alone = run(problem, method, limits)
+    assert problem.evaluations == 13
+    for name in ("value", "residual", "status", "running", "accepted", "rejected"):
+        a, b = getattr(alone, name), getattr(watched, name)
+        assert torch.equal(a, b) or torch.allclose(a, b, rtol=0, atol=0, equal_nan=True), name
 
 
 def test_planned_steps_give_their_gradient_where_they_end():
