@@ -114,7 +114,7 @@ class Runs:
             *(draw(settings.size, data.classes, settings.weights, data.radius, seed) for seed in self.seeds),
             strict=True,
         )
-        neighbours = Neighbours(data.messages, data.nodes, runs, dtype, device)
+        neighbours = Neighbours(data.messages, data.nodes, runs, device)
         self.model = nn.ModuleDict({"readout": Readout(maps)})
         if self.row.way is not None:
             self.model["cell"] = Cell(neighbours, cells)

@@ -71,7 +71,7 @@ def double(runs, graph):
     runs.model.double()
     runs.features = runs.features.double()
     cell = runs.model["cell"]
-    cell.neighbours = Neighbours(torch.from_numpy(graph.messages()), NODES, len(runs.seeds), torch.float64, CPU)
+    cell.neighbours = Neighbours(torch.from_numpy(graph.messages()), NODES, len(runs.seeds), CPU)
     runs.numbers = Numbers(
         runs.numbers.steps, runs.numbers.truncation, 200, runs.numbers.shape, torch.float64, runs.device
     )
@@ -159,7 +159,7 @@ def test_splits_are_disjoint_by_seed_and_no_larger_than_the_graph():
 
 def test_the_sum_over_neighbours_is_a_dense_product_there_and_back(graph):
     adjacent, z = adjacency(graph), torch.randn(2, NODES, SIZE, dtype=torch.float64)
-    heard = Neighbours(torch.from_numpy(graph.messages()), NODES, 2, torch.float64, CPU)
+    heard = Neighbours(torch.from_numpy(graph.messages()), NODES, 2, CPU)
     assert torch.allclose(heard(z), adjacent @ z)
     assert (heard(z)[:, -1] == 0).all()  # the document without an edge
     assert torch.autograd.gradcheck(heard, (z.requires_grad_(),), check_forward_ad=True, fast_mode=True)
@@ -167,7 +167,7 @@ def test_the_sum_over_neighbours_is_a_dense_product_there_and_back(graph):
         Neighbours.radius(torch.from_numpy(graph.messages()), NODES), np.linalg.eigvalsh(adjacent.numpy()).max()
     )
     with pytest.raises(ValueError, match="both ways"):
-        Neighbours(torch.from_numpy(graph.edges), NODES, 1, torch.float64, CPU)
+        Neighbours(torch.from_numpy(graph.edges), NODES, 1, CPU)
 
 
 @pytest.mark.parametrize("weights", list(Weights))
@@ -177,7 +177,7 @@ def test_runs_at_once_are_graph_gru_cells_one_by_one(graph, prepared, weights):
     cells, maps = zip(*drawn, strict=True)
     for one in (*cells, *maps):
         one.double()
-    together = Cell(Neighbours(messages, NODES, 3, torch.float64, CPU), cells)
+    together = Cell(Neighbours(messages, NODES, 3, CPU), cells)
     z = torch.randn(3, NODES, SIZE, dtype=torch.float64)
     logits = Readout(maps)(z)
     for k, (cell, readout) in enumerate(drawn):
