@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.method import Iterate, Scheme
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
 
@@ -96,7 +96,7 @@ def _settle(before: Iterate, after: Iterate) -> Iterate:
         going = before.running & finite_rows(value)
     moved = going if after.moved is None else going & after.moved
     if after.settled is None:
-        value = torch.where(moved[:, None], value, before.value)
+        value = chosen(moved, value, before.value)
     residual = after.residual
     if residual is not None and before.residual is not None:
         residual = torch.where(before.running, residual, before.residual)

@@ -32,6 +32,7 @@ class Check(NamedTuple):
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
         stuck: the rows that a check has found no nearer than the one before.
+        calm: whether it is known that no row was checked.
     """
 
     g: Tensor
@@ -41,6 +42,7 @@ class Check(NamedTuple):
     true: Tensor
     last: Tensor
     stuck: Tensor
+    calm: bool = False
 
     @classmethod
     def at_zero(cls, problem: LinearProblem, tolerance: Tolerance) -> Check:
@@ -51,27 +53,34 @@ class Check(NamedTuple):
         g = torch.where(finite_rows(g)[:, None], g, 0.0)
         return cls(g, size, enough(size, tolerance), nowhere, ~nowhere, size, nowhere)
 
-    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None) -> Check:
+    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None, calm: bool = False) -> Check:
         """After a step.
 
         Args:
             checked: the rows whose residual was checked in it.
             residual: of all rows.
             done: the rows that are to be checked next, besides those whose residual meets the tolerance.
+            calm: no row was checked in it.
         """
         met = residual <= self.enough
+        due = met if done is None else met | done
+        if calm:
+            return self._replace(due=due, true=checked, stuck=checked, calm=True)
         nearest = (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
         return self._replace(
-            due=~checked & (met if done is None else met | done),
+            due=~checked & due,
             true=checked,
             last=torch.where(checked, residual, self.last),
             stuck=checked & (residual > nearest),
+            calm=False,
         )
 
     def verdict(self, residual: Tensor) -> Tensor:
         """A code of `Status` for every row."""
-        met = (residual <= self.enough) & self.true
         # RUNNING is 0.
+        if self.calm:
+            return lost(residual, self.size) * int(Status.DIVERGED)
+        met = (residual <= self.enough) & self.true
         found = (self.stuck * int(Status.BREAKDOWN)).masked_fill(met, int(Status.CONVERGED))
         return found.masked_fill(lost(residual, self.size), int(Status.DIVERGED))
 
