@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.method import Iterate, Scheme
+from cde_nets.solver.opaque import surely_finite
 from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
@@ -93,7 +94,7 @@ def _settle(before: Iterate, after: Iterate) -> Iterate:
     """The step's outcome, with rows that ended or left the finite numbers put back to what they were."""
     going, value = after.settled, after.value
     if going is None:
-        going = before.running & finite_rows(value)
+        going = before.running if surely_finite(value) else before.running & finite_rows(value)
     moved = going if after.moved is None else going & after.moved
     if after.settled is None:
         value = chosen(moved, value, before.value)

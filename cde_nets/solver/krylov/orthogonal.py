@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from cde_nets.solver.convergence import norms
+from cde_nets.solver.opaque import surely_none
 
-def apart(basis: Tensor, x: Tensor, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The components of x along an orthonormal basis, and what is left of x, for every row.
+# A pass that leaves less than this of a vector leaves too much of its rounding.
+LEFT = 0.5
 
-    Two passes of classical Gram-Schmidt, which is enough (Giraud, Langou, Rozloznik, "The loss of orthogonality in the
-    Gram-Schmidt orthogonalization process", 2005).
+
+class Apart(NamedTuple):
+    """A vector in parts, for every row.
+
+    Attributes:
+        along: its components along the basis, shape (rows, 1, vectors).
+        rest: what is left of it, shape (rows, numbers).
+        length: |rest|, shape (rows,).
+        size: its own, likewise.
+    """
+
+    along: Tensor
+    rest: Tensor
+    length: Tensor
+    size: Tensor
+
+
+def apart(basis: Tensor, x: Tensor, live: Tensor | None = None) -> Apart:
+    """X along an orthonormal basis, and what is left of it.
+
+    By classical Gram-Schmidt, twice in rows where the first pass leaves less than half: twice is enough (Daniel, Gragg,
+    Kaufman and Stewart, "Reorthogonalization and stable algorithms for updating the Gram-Schmidt QR factorization",
+    1976; Giraud, Langou and Rozloznik, 2005).
 
     Args:
         basis: shape (rows, vectors, numbers).
         x: shape (rows, numbers).
         live: which vectors are of a row's basis, shape (rows, 1, vectors); all where None.
-
-    Returns:
-        Shapes (rows, 1, vectors) and (rows, numbers).
     """
     adjoint, whole = basis.mH, x[:, None]
-    first = _live(torch.bmm(whole, adjoint), live)
-    rest = torch.baddbmm(whole, first, basis, alpha=-1)
-    second = _live(torch.bmm(rest, adjoint), live)
-    return first + second, torch.baddbmm(rest, second, basis, alpha=-1)[:, 0]
-
-
-def _live(along: Tensor, live: Tensor | None) -> Tensor:
-    return along if live is None else torch.where(live, along, 0.0)
+    along = torch.bmm(whole, adjoint)
+    if live is not None:
+        along = torch.where(live, along, 0.0)
+    rest = torch.baddbmm(whole, along, basis, alpha=-1)
+    length, size = norms(rest[:, 0]), norms(x)
+    short = length < LEFT * size
+    if not surely_none(short):
+        # The others' rest stays as it is, whatever the rows beside them.
+        wanted = short[:, None, None] if live is None else live & short[:, None, None]
+        more = torch.where(wanted, torch.bmm(rest, adjoint), 0.0)
+        along, rest = along + more, torch.baddbmm(rest, more, basis, alpha=-1)
+        length = norms(rest[:, 0])
+    return Apart(along, rest[:, 0], length, size)

@@ -41,11 +41,15 @@ class Cycle(NamedTuple):
     residual: Tensor
     next: Tensor
 
-    def live(self) -> Tensor | None:
-        """Which of them are of a row's cycle, shape (rows, 1, directions); None where all are."""
-        if self.whole:
+    def live(self, checked: Tensor | None) -> Tensor | None:
+        """Which of them are of a row's cycle, shape (rows, 1, directions): none in rows that are checked.
+
+        None where all are, in every row.
+        """
+        if self.whole and checked is None:
             return None
-        return (torch.arange(self.images.count, device=self.age.device) < self.age[:, None])[:, None]
+        age = self.age if checked is None else self.age.masked_fill(checked, 0)
+        return (torch.arange(self.images.count, device=age.device) < age[:, None])[:, None]
 
 
 class Memory(NamedTuple):
@@ -64,7 +68,8 @@ class GMRES(Method, Scheme):
     it, without a Hessenberg matrix: by directions p whose images q = A p are orthonormal, w <- w + <q, r> p and
     r <- r - <q, r> q. The next direction is made of r where the last product took a tenth of it away, else of q: so it
     breaks down no sooner than GMRES does, and the directions stay well conditioned (Jiranek and Rozloznik, "Adaptive
-    version of simpler GMRES", Numer. Algorithms 53, 2010). Images are orthogonalised by two passes of Gram-Schmidt.
+    version of simpler GMRES", Numer. Algorithms 53, 2010). Images are made orthogonal by Gram-Schmidt, twice
+    where that is needed.
 
     One product a step. At the end of a row's cycle, and before it counts as converged, one of them finds the true
     residual. A cycle that brings a row no nearer (a singular system, or a restart that is too short for it) ends it as
@@ -103,11 +108,10 @@ class GMRES(Method, Scheme):
         calm = surely_none(checked)
         new = cycle.next
         image = problem.apply(new if calm else torch.where(checked[:, None], state.value, new))
-        along, rest = apart(cycle.images.kept, image, cycle.live())
-        length = norms(rest)
+        along, rest, length, size = apart(cycle.images.kept, image, cycle.live(None if calm else checked))
         eps = torch.finfo(length.dtype).eps
         # A maps the Krylov space to itself, but for rounding.
-        exhausted = length <= 10 * eps * norms(image)
+        exhausted = length <= 10 * eps * size
         none = exhausted if calm else exhausted | checked
         # 1 / infinity: a direction of 0.
         over = length.masked_fill(none, torch.inf).reciprocal()[:, None]
