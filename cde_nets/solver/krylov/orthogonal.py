@@ -10,8 +10,10 @@ from torch import Tensor
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.opaque import surely_none
 
-# A pass that leaves less than this of a vector leaves too much of its rounding.
+# A pass that leaves no more than this of a vector leaves too much of its rounding.
 LEFT = 0.5
+# Times the dtype's.
+ROUNDING = 10
 
 
 class Apart(NamedTuple):
@@ -21,13 +23,13 @@ class Apart(NamedTuple):
         along: its components along the basis, shape (rows, 1, vectors).
         rest: what is left of it, shape (rows, numbers).
         length: |rest|, shape (rows,).
-        size: its own, likewise.
+        closed: the rows whose rest is nothing but rounding, shape (rows,); None where it is known that there are none.
     """
 
     along: Tensor
     rest: Tensor
     length: Tensor
-    size: Tensor
+    closed: Tensor | None
 
 
 def apart(basis: Tensor, x: Tensor, live: Tensor | None = None) -> Apart:
@@ -48,11 +50,13 @@ def apart(basis: Tensor, x: Tensor, live: Tensor | None = None) -> Apart:
         along = torch.where(live, along, 0.0)
     rest = torch.baddbmm(whole, along, basis, alpha=-1)
     length, size = norms(rest[:, 0]), norms(x)
-    short = length < LEFT * size
+    short = length <= LEFT * size
+    closed = None
     if not surely_none(short):
         # The others' rest stays as it is, whatever the rows beside them.
         wanted = short[:, None, None] if live is None else live & short[:, None, None]
         more = torch.where(wanted, torch.bmm(rest, adjoint), 0.0)
         along, rest = along + more, torch.baddbmm(rest, more, basis, alpha=-1)
         length = norms(rest[:, 0])
-    return Apart(along, rest[:, 0], length, size)
+        closed = length <= ROUNDING * torch.finfo(length.dtype).eps * size
+    return Apart(along, rest[:, 0], length, closed)

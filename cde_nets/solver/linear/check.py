@@ -28,6 +28,7 @@ class Check(NamedTuple):
         g: the right-hand side, shape (rows, numbers); zeros in the rows where it is not finite.
         size: |g|, NaN or infinite in those rows, which diverge by that.
         enough: the largest residual that meets the tolerance.
+        near: the largest at which a row is to be checked: that, or where rounding is all that a recurrence says.
         due: the rows whose next product is with w.
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
@@ -38,6 +39,7 @@ class Check(NamedTuple):
     g: Tensor
     size: Tensor
     enough: Tensor
+    near: Tensor
     due: Tensor
     true: Tensor
     last: Tensor
@@ -51,7 +53,9 @@ class Check(NamedTuple):
         size = norms(g)
         nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
         g = torch.where(finite_rows(g)[:, None], g, 0.0)
-        return cls(g, size, enough(size, tolerance), nowhere, ~nowhere, size, nowhere)
+        met = enough(size, tolerance)
+        near = torch.maximum(met, torch.finfo(size.dtype).eps * size)
+        return cls(g, size, met, near, nowhere, ~nowhere, size, nowhere)
 
     def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None, calm: bool = False) -> Check:
         """After a step.
@@ -59,11 +63,12 @@ class Check(NamedTuple):
         Args:
             checked: the rows whose residual was checked in it.
             residual: of all rows.
-            done: the rows that are to be checked next, besides those whose residual meets the tolerance.
+            done: the rows that are to be checked next, besides those whose residual says so.
             calm: no row was checked in it.
         """
-        met = residual <= self.enough
-        due = met if done is None else met | done
+        due = residual <= self.near
+        if done is not None:
+            due = due | done
         if calm:
             return self._replace(due=due, true=checked, stuck=checked, calm=True)
         nearest = (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last

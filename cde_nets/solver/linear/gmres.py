@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from cde_nets.solver.krylov import Window, apart
 from cde_nets.solver.linear.check import Check, direction, dot
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.method import Iterate, Method, Scheme, start
-from cde_nets.solver.opaque import surely_none
+from cde_nets.solver.opaque import surely_all, surely_none
 from cde_nets.solver.states import chosen
 from cde_nets.solver.tolerance import Tolerance
 
@@ -28,28 +28,23 @@ class Cycle(NamedTuple):
     Attributes:
         directions: the newest first; 0, and so are their images, in rows that a step gave none.
         images: theirs.
-        age: how many of them are of the cycle a row is in, shape (rows,).
-        whole: whether it is known that all of them are, in every row.
+        age: how many of them are of the cycle a row is in, shape (rows,); None where it is known that all are, in every
+            row.
         residual: g - A w by its recurrence, shape (rows, numbers).
         next: what A is applied to next, of norm 1.
     """
 
     directions: Window
     images: Window
-    age: Tensor
-    whole: bool
+    age: Tensor | None
     residual: Tensor
     next: Tensor
 
-    def live(self, checked: Tensor | None) -> Tensor | None:
-        """Which of them are of a row's cycle, shape (rows, 1, directions): none in rows that are checked.
-
-        None where all are, in every row.
-        """
-        if self.whole and checked is None:
-            return None
-        age = self.age if checked is None else self.age.masked_fill(checked, 0)
-        return (torch.arange(self.images.count, device=age.device) < age[:, None])[:, None]
+    def ages(self) -> Tensor:
+        """The same as numbers."""
+        if self.age is not None:
+            return self.age
+        return torch.full_like(self.residual[:, 0], self.images.count, dtype=torch.int64)
 
 
 class Memory(NamedTuple):
@@ -93,10 +88,10 @@ class GMRES(Method, Scheme):
     def init(self, problem: LinearProblem, tolerance: Tolerance) -> Iterate:
         """At zero, without a product."""
         check = Check.at_zero(problem, tolerance)
-        g, age = check.g, torch.zeros_like(check.due, dtype=torch.int64)
+        g = check.g
         longest = max(1, min(self.restart, g.shape[1]))
         first = direction(g, norms(g))
-        cycle = Cycle(Window.empty(g, longest), Window.empty(g, longest), age, True, g, first)
+        cycle = Cycle(Window.empty(g, longest), Window.empty(g, longest), None, g, first)
         return start(torch.zeros_like(g), residual=check.size, memory=Memory(check, cycle))
 
     def step(self, problem: LinearProblem, state: Iterate) -> Iterate:
@@ -104,44 +99,64 @@ class GMRES(Method, Scheme):
         check, cycle = state.memory
         before = state.residual
         assert before is not None
+        new, age, live = cycle.next, cycle.age, None
         checked = check.due | ~state.running
         calm = surely_none(checked)
-        new = cycle.next
-        image = problem.apply(new if calm else torch.where(checked[:, None], state.value, new))
-        along, rest, length, size = apart(cycle.images.kept, image, cycle.live(None if calm else checked))
-        eps = torch.finfo(length.dtype).eps
-        # A maps the Krylov space to itself, but for rounding.
-        exhausted = length <= 10 * eps * size
-        none = exhausted if calm else exhausted | checked
+        if surely_all(checked):
+            return self._checked(problem, state)
+        if not calm:
+            new = torch.where(checked[:, None], state.value, new)
+            age = cycle.ages().masked_fill(checked, 0)
+        if age is not None:
+            live = (torch.arange(cycle.images.count, device=age.device) < age[:, None])[:, None]
+        image = problem.apply(new)
+        along, rest, length, none = apart(cycle.images.kept, image, live)
+        done = none
+        if not calm:
+            none = checked if none is None else none | checked
         # 1 / infinity: a direction of 0.
-        over = length.masked_fill(none, torch.inf).reciprocal()[:, None]
+        over = (length if none is None else length.masked_fill(none, math.inf)).reciprocal()[:, None]
         p = torch.baddbmm(new[:, None], along, cycle.directions.kept, alpha=-1)[:, 0] * over
         q = rest * over
         part = dot(q, cycle.residual)[:, None]
         r = torch.addcmul(cycle.residual, part, q, value=-1)
-        again, age = before * PROGRESS, cycle.age + 1
+        again = PROGRESS * before
         if not calm:
             r = torch.where(checked[:, None], check.g - image, r)
-            again, age = again.masked_fill(checked, torch.inf), age.masked_fill(checked, 0)
+            again = again.masked_fill(checked, math.inf)
         residual = norms(r)
-        straight = r / residual.clamp_min(torch.finfo(residual.dtype).tiny)[:, None]
-        directions, images = cycle.directions.add(p), cycle.images.add(q)
-        # Below rounding the recurrence says nothing more, and steps that get nowhere magnify theirs.
-        done = exhausted | (residual <= eps * check.size)
-        if images.count == images.most:
-            done = done | (age == images.most)
-        return replace(
-            state,
+        cycle = Cycle(
+            cycle.directions.add(p),
+            cycle.images.add(q),
+            None if age is None else (age + 1).masked_fill(checked, 0),
+            r,
+            chosen(residual <= again, _straight(r, residual), q),
+        )
+        if cycle.images.count == cycle.images.most:
+            full = cycle.ages() == cycle.images.most
+            done = full if done is None else full | done
+        return state.but(
             value=torch.addcmul(state.value, part, p),
             residual=residual,
             moved=None,
-            memory=Memory(
-                check.after(checked, residual, done=done, calm=calm),
-                Cycle(directions, images, age, cycle.whole and calm, r, chosen(residual <= again, straight, q)),
-            ),
+            memory=Memory(check.after(checked, residual, done=done, calm=calm), cycle),
         )
+
+    def _checked(self, problem: LinearProblem, state: Iterate) -> Iterate:
+        """A step in which all rows are due their true residual, and begin anew."""
+        check, cycle = state.memory
+        r = check.g - problem.apply(state.value)
+        residual = norms(r)
+        none = Window.empty(r, cycle.images.most)
+        fresh = Cycle(none, Window.empty(r, cycle.images.most), None, r, _straight(r, residual))
+        check = check.after(check.due | ~state.running, residual)
+        return state.but(residual=residual, moved=None, memory=Memory(check, fresh))
 
     def terminate(self, problem: LinearProblem, state: Iterate) -> Tensor:
         """By the true residual."""
         assert state.residual is not None
         return state.memory.check.verdict(state.residual)  # type: ignore[no-any-return]
+
+
+def _straight(r: Tensor, length: Tensor) -> Tensor:
+    return r / length.clamp_min(torch.finfo(length.dtype).tiny)[:, None]

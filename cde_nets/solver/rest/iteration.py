@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -104,8 +103,7 @@ def taken(state: Iterate, trial: Trial, own: Any, good: Tensor | None = None) ->
         assert state.residual is not None
         at, residual = chosen(good, at, memory.at), chosen(good, residual, memory.residual)
         norm, size = torch.where(good, norm, state.residual), torch.where(good, size, memory.size)
-    return replace(
-        state,
+    return state.but(
         value=memory.value(at),
         residual=norm,
         moved=good,
@@ -131,8 +129,7 @@ def attempt(
     """
     memory: Evaluated = state.memory
     at, kept = chosen(good, trial, memory.at), chosen(good, residual, memory.residual)
-    return replace(
-        state,
+    return state.but(
         value=memory.value(at),
         residual=norms(kept),
         moved=good,
