@@ -20,6 +20,8 @@ from cde_nets.solver.tolerance import Tolerance
 
 # The residual is the next direction where the last product left no more of it than this.
 PROGRESS = 0.9
+# Times the dtype's rounding of g: a row that gets on no more below this is checked.
+STANDSTILL = 10
 
 
 class Cycle(NamedTuple):
@@ -125,12 +127,17 @@ class GMRES(Method, Scheme):
             r = torch.where(checked[:, None], check.g - image, r)
             again = again.masked_fill(checked, math.inf)
         residual = norms(r)
+        gets_on = residual <= again
+        if not surely_all(gets_on):
+            # Where it is rounding that holds a row up, every further direction made of q magnifies it.
+            stuck = ~gets_on & (residual <= STANDSTILL * torch.finfo(residual.dtype).eps * check.size)
+            done = stuck if done is None else done | stuck
         cycle = Cycle(
             cycle.directions.add(p),
             cycle.images.add(q),
             None if age is None else (age + 1).masked_fill(checked, 0),
             r,
-            chosen(residual <= again, _straight(r, residual), q),
+            chosen(gets_on, _straight(r, residual), q),
         )
         if cycle.images.count == cycle.images.most:
             full = cycle.ages() == cycle.images.most
