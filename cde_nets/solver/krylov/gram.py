@@ -63,5 +63,5 @@ class Gram(NamedTuple):
             factor = torch.where(used, factor, torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device))
             right = torch.where(used, right, 0.0)
         # The oldest makes room for the next.
-        kept = products if products.shape[1] < self.vectors.most else products[:, :-1, :-1]
+        kept = products[:, :-1, :-1] if products.shape[1] == self.vectors.most else products
         return torch.cholesky_solve(right, factor).mT, Gram(self.vectors, kept)

@@ -49,13 +49,13 @@ class Window(NamedTuple):
         return cls(buffer[:, slots:], most, buffer, slots)
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many there are."""
         return self.kept.shape[1]
 
     def add(self, newest: Tensor) -> Window:
         """With one vector more, shape (rows, numbers), and without the oldest where there are `most` of them."""
-        others = self.count if self.most is None else min(self.count, self.most - 1)
+        others = self.number if self.most is None else min(self.number, self.most - 1)
         if self.buffer is None:
             return Window(torch.cat([newest[:, None].to(self.kept.dtype), self.kept[:, :others]], 1), self.most)
         buffer, front = self.buffer, self.front - 1

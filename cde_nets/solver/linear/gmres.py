@@ -46,7 +46,7 @@ class Cycle(NamedTuple):
         """The same as numbers."""
         if self.age is not None:
             return self.age
-        return torch.full_like(self.residual[:, 0], self.images.count, dtype=torch.int64)
+        return torch.full_like(self.residual[:, 0], self.images.number, dtype=torch.int64)
 
 
 class Memory(NamedTuple):
@@ -110,7 +110,7 @@ class GMRES(Method, Scheme):
             new = torch.where(checked[:, None], state.value, new)
             age = cycle.ages().masked_fill(checked, 0)
         if age is not None:
-            live = (torch.arange(cycle.images.count, device=age.device) < age[:, None])[:, None]
+            live = (torch.arange(cycle.images.number, device=age.device) < age[:, None])[:, None]
         image = problem.apply(new)
         along, rest, length, none = apart(cycle.images.kept, image, live)
         done = none
@@ -139,7 +139,7 @@ class GMRES(Method, Scheme):
             r,
             chosen(gets_on, _straight(r, residual), q),
         )
-        if cycle.images.count == cycle.images.most:
+        if cycle.images.number == cycle.images.most:
             full = cycle.ages() == cycle.images.most
             done = full if done is None else full | done
         return state.but(

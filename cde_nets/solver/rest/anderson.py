@@ -92,7 +92,7 @@ class Anderson(Method, Iteration):
         r = as_real(memory.residual)
         past: Past = memory.own or self._nothing(as_real(memory.at), r, state.residual)
         value, changes, plain = past.ahead, past.changes, past.patience.plain()
-        if past.steps.count:
+        if past.steps.number:
             gamma, changes = changes.weights(r, self.ridge)
             mixed = torch.baddbmm(value[:, None], gamma.to(r.dtype), past.steps.kept, alpha=-1)[:, 0]
             if not surely_finite(mixed):
@@ -103,9 +103,9 @@ class Anderson(Method, Iteration):
             plain = torch.ones_like(state.running)
         # A plain step is finite: the norm of f(z) is, in rows that run.
         trial = tried(problem, state, as_state(value, memory.at), finite=True)
-        good = trial.norm <= GROWTH * past.patience.best
-        good = good if plain is None else good | plain
-        good = None if surely_all(good) else good
+        low = trial.norm <= GROWTH * past.patience.best
+        low = low if plain is None else low | plain
+        good = None if surely_all(low) else low
         # A row that ended gets differences of 0.
         residual = as_real(trial.residual)
         ahead = as_real(trial.at).add(residual, alpha=self.damping)
