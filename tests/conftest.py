@@ -91,10 +91,10 @@ class Reads(TorchDispatchMode):
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Counts what makes the host wait for the device, within `with reads:`."""
-    from cde_nets.solver import living
+    from cde_nets.solver import opaque
 
     # On a CPU, where this costs nothing, the host does look; here the CPU stands for a device.
-    monkeypatch.setattr(living, "all_alive", lambda alive: False)
+    monkeypatch.setattr(opaque, "readable", lambda x: False)
     return Reads(monkeypatch)
 
 

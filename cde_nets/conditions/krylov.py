@@ -14,6 +14,7 @@ from cde_nets.conditions.point import Point
 from cde_nets.options import positive, within
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.krylov import apart
 from cde_nets.solver.linear.check import over
 from cde_nets.solver.states import finite_rows
 from cde_nets.solver.status import Status
@@ -93,7 +94,7 @@ def ritz(
 
     Arnoldi's relation A V_k = V_k H_k + h v_{k+1} e_k^T gives the residual h |e_k^T y| of (theta, V_k y) without a
     product (Saad, "Numerical methods for large eigenvalue problems", 2011, proposition 6.8). The basis is
-    orthogonalised by two passes of Gram-Schmidt, which is enough (Giraud, Langou, Rozloznik, 2005). Where h vanishes
+    orthogonalised by Gram-Schmidt, twice where that is needed (`apart`). Where h vanishes
     the space is mapped to itself, and at k = n it is all there is: then the pair is exact to rounding.
 
     H is decomposed at every k up to 8 and then at every eighth more, on the host in double precision: k by k matrices
@@ -124,11 +125,9 @@ def ritz(
         image = torch.where(running[:, None], image, 0.0)
         scale = torch.maximum(scale, norms(image))
 
-        along, rest = _project(basis[:, :k], image)
-        more, rest = _project(basis[:, :k], rest)
-        height = norms(rest)
+        along, rest, height, _ = apart(basis[:, :k], image)
         exhausted = height <= 10 * eps * scale
-        hessenberg[:, :k, k - 1] = along + more
+        hessenberg[:, :k, k - 1] = along[:, 0]
 
         if k >= due or k == settings.steps or bool((exhausted & running).any()):
             due = k + max(1, k // 8)
@@ -225,9 +224,3 @@ def _take(values: Tensor, vectors: Tensor, which: Tensor) -> Chosen:
     value = values.gather(1, index)[:, 0]
     vector = vectors.gather(2, index[:, :, None].expand(-1, vectors.shape[1], 1))[:, :, 0]
     return Chosen(value, vector, value.abs())
-
-
-def _project(basis: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The components of x along the basis, and what is left of it."""
-    along = (basis @ x[:, :, None])[:, :, 0]
-    return along, x - (along[:, None, :] @ basis)[:, 0]

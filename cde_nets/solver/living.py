@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cde_nets.solver.opaque import readable
-
-
-def all_alive(alive: Tensor) -> bool:
-    """Whether no row failed, where to look costs nothing: on a CPU. Elsewhere False, which is never wrong."""
-    return readable(alive) and bool(alive.all())
+from cde_nets.solver.opaque import surely_all
 
 
 def places(alive: Tensor) -> Tensor:
@@ -24,7 +19,7 @@ def places(alive: Tensor) -> Tensor:
 
 def stand_in(x: Tensor, alive: Tensor) -> Tensor:
     """The states, with rows that failed put where a living row stands."""
-    if all_alive(alive):
+    if surely_all(alive):
         return x
     # Rows are gathered, not selected by torch.where, which is several times slower on the CPU.
     return x.index_select(0, places(alive))
@@ -36,7 +31,7 @@ def healed(leaves: Sequence[Tensor], alive: Tensor) -> list[Tensor]:
     Zero times the derivative at NaN is NaN: a sample whose input is NaN would spoil what all rows share. A leaf is
     taken for a tensor of the rows where its first axis is as long as theirs; numbers that are not NaN stay.
     """
-    if all_alive(alive):
+    if surely_all(alive):
         return list(leaves)
     rows, found = places(alive), []
     for leaf in leaves:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.method import Iterate, Scheme
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.opaque import surely_finite, surely_none
+from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
 
@@ -101,15 +102,14 @@ def _settle(before: Iterate, after: Iterate) -> Iterate:
     """The step's outcome, with rows that ended or left the finite numbers put back to what they were."""
     going, value = after.settled, after.value
     if going is None:
-        going = before.running & finite_rows(value)
+        going = before.running if surely_finite(value) else before.running & finite_rows(value)
     moved = going if after.moved is None else going & after.moved
     if after.settled is None:
-        value = torch.where(moved[:, None], value, before.value)
+        value = chosen(moved, value, before.value)
     residual = after.residual
     if residual is not None and before.residual is not None:
         residual = torch.where(before.running, residual, before.residual)
-    return replace(
-        after,
+    return after.but(
         value=value,
         # A scheme may have ended rows with this very step, as events do.
         running=going if after.running is before.running else going & after.running,
@@ -124,12 +124,15 @@ def _settle(before: Iterate, after: Iterate) -> Iterate:
 def _end(state: Iterate, code: Tensor | Status, lost: Tensor | None = None) -> Iterate:
     """Rows that run get the code, and no longer run where it says so; rows that were lost have diverged."""
     if isinstance(code, Tensor):
+        # RUNNING is 0.
+        if lost is None and surely_none(code):
+            return state
         status = torch.where(state.running, code, state.status)
     else:
         status = state.status.masked_fill(state.running, int(code))
     if lost is not None:
         status = status.masked_fill(lost, int(Status.DIVERGED))
-    return replace(state, status=status, running=status == int(Status.RUNNING))
+    return state.but(status=status, running=status == int(Status.RUNNING))
 
 
 def _tell(observers: Sequence[Observer], before: Iterate, after: Iterate, signals: Sequence[int]) -> None:

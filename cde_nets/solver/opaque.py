@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cmath
+
 import torch
 from torch import Tensor, nn
 
@@ -19,3 +21,19 @@ def transformed() -> bool:
 def readable(x: Tensor) -> bool:
     """Whether to look at the numbers costs nothing: a plain tensor on the CPU, and nothing transforms."""
     return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not opaque()
+
+
+def surely_all(rows: Tensor) -> bool:
+    """Whether it is true of all rows, where to look costs nothing: on a CPU. Elsewhere False, which is never wrong."""
+    return readable(rows) and bool(rows.all())
+
+
+def surely_none(rows: Tensor) -> bool:
+    """Whether it is true of no row, likewise."""
+    return readable(rows) and not bool(rows.any())
+
+
+def surely_finite(x: Tensor) -> bool:
+    """Whether all numbers are finite, likewise; not where their sum overflows."""
+    # What is not finite stays so in every sum.
+    return readable(x) and cmath.isfinite(x.detach().sum().item())

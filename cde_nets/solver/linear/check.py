@@ -28,19 +28,23 @@ class Check(NamedTuple):
         g: the right-hand side, shape (rows, numbers); zeros in the rows where it is not finite.
         size: |g|, NaN or infinite in those rows, which diverge by that.
         enough: the largest residual that meets the tolerance.
+        near: the largest at which a row is to be checked: that, or where rounding is all that a recurrence says.
         due: the rows whose next product is with w.
         true: the rows whose residual is the true one.
         last: the true residual when it was last known.
         stuck: the rows that a check has found no nearer than the one before.
+        calm: whether it is known that no row was checked.
     """
 
     g: Tensor
     size: Tensor
     enough: Tensor
+    near: Tensor
     due: Tensor
     true: Tensor
     last: Tensor
     stuck: Tensor
+    calm: bool = False
 
     @classmethod
     def at_zero(cls, problem: LinearProblem, tolerance: Tolerance) -> Check:
@@ -49,29 +53,39 @@ class Check(NamedTuple):
         size = norms(g)
         nowhere = torch.zeros(g.shape[0], dtype=torch.bool, device=g.device)
         g = torch.where(finite_rows(g)[:, None], g, 0.0)
-        return cls(g, size, enough(size, tolerance), nowhere, ~nowhere, size, nowhere)
+        met = enough(size, tolerance)
+        near = torch.maximum(met, torch.finfo(size.dtype).eps * size)
+        return cls(g, size, met, near, nowhere, ~nowhere, size, nowhere)
 
-    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None) -> Check:
+    def after(self, checked: Tensor, residual: Tensor, *, done: Tensor | None = None, calm: bool = False) -> Check:
         """After a step.
 
         Args:
             checked: the rows whose residual was checked in it.
             residual: of all rows.
-            done: the rows that are to be checked next, besides those whose residual meets the tolerance.
+            done: the rows that are to be checked next, besides those whose residual says so.
+            calm: no row was checked in it.
         """
-        met = residual <= self.enough
+        due = residual <= self.near
+        if done is not None:
+            due = due | done
+        if calm:
+            return self._replace(due=due, true=checked, stuck=checked, calm=True)
         nearest = (1 - torch.finfo(residual.dtype).eps ** 0.5) * self.last
         return self._replace(
-            due=~checked & (met if done is None else met | done),
+            due=~checked & due,
             true=checked,
             last=torch.where(checked, residual, self.last),
             stuck=checked & (residual > nearest),
+            calm=False,
         )
 
     def verdict(self, residual: Tensor) -> Tensor:
         """A code of `Status` for every row."""
-        met = (residual <= self.enough) & self.true
         # RUNNING is 0.
+        if self.calm:
+            return lost(residual, self.size) * int(Status.DIVERGED)
+        met = (residual <= self.enough) & self.true
         found = (self.stuck * int(Status.BREAKDOWN)).masked_fill(met, int(Status.CONVERGED))
         return found.masked_fill(lost(residual, self.size), int(Status.DIVERGED))
 

@@ -9,30 +9,30 @@ from torch import Tensor
 
 from cde_nets.options import options, positive, within
 from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.krylov import Gram, Window
 from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.opaque import surely_all, surely_finite
 from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, check_damping, taken, tried
 from cde_nets.solver.rest.patience import GROWTH, Patience
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.states import chosen, finite_rows
 
-# A difference is dropped where the ridge is more than a quarter of what it adds, squared.
-DROP = 2.0
 # Far above the rounding of inner products in float64.
 LEAST_RIDGE = 1e-13
 
 
 class Past(NamedTuple):
-    """The differences that the last trials made, the newest first, at most `history` of them.
+    """What the last trials said, at most `history` of them.
 
     Attributes:
-        steps: of z + damping r, as real numbers, shape (rows, differences, numbers).
-        changes: of the residual r, in float64, likewise.
-        products: their inner products but those of the newest, shape (rows, differences - 1, differences - 1).
+        ahead: z + damping r where the row stands, as real numbers, shape (rows, numbers).
+        steps: the differences that the trials made in it.
+        changes: those in the residual r.
         patience: what has been reached, and which rows take plain steps.
     """
 
-    steps: Tensor
-    changes: Tensor
-    products: Tensor
+    ahead: Tensor
+    steps: Window
+    changes: Gram
     patience: Patience
 
 
@@ -90,50 +90,34 @@ class Anderson(Method, Iteration):
         memory: Evaluated = state.memory
         assert state.residual is not None
         r = as_real(memory.residual)
-        past: Past = memory.own or _nothing(r, state.residual)
-        known = past.steps[:, : self.history - 1], past.changes[:, : self.history - 1]
-        products = past.products
-        plain = past.patience.plain()
-        value = as_real(memory.at).add(r, alpha=self.damping)
-        if past.steps.shape[1]:
-            gamma, products = self._weights(past, r)
-            mixed = torch.baddbmm(value[:, None], gamma, past.steps, alpha=-1)[:, 0]
-            whole = finite_rows(mixed)
-            plain = ~whole if plain is None else plain | ~whole
-            value = torch.where(plain[:, None], value, mixed)
+        past: Past = memory.own or self._nothing(as_real(memory.at), r, state.residual)
+        value, changes, plain = past.ahead, past.changes, past.patience.plain()
+        if past.steps.number:
+            gamma, changes = changes.weights(r, self.ridge)
+            mixed = torch.baddbmm(value[:, None], gamma.to(r.dtype), past.steps.kept, alpha=-1)[:, 0]
+            if not surely_finite(mixed):
+                strange = ~finite_rows(mixed)
+                plain = strange if plain is None else plain | strange
+            value = mixed if plain is None else chosen(~plain, mixed, value)
         else:
             plain = torch.ones_like(state.running)
         # A plain step is finite: the norm of f(z) is, in rows that run.
         trial = tried(problem, state, as_state(value, memory.at), finite=True)
-        good = plain | (trial.norm <= GROWTH * past.patience.best)
+        low = trial.norm <= GROWTH * past.patience.best
+        low = low if plain is None else low | plain
+        good = None if surely_all(low) else low
         # A row that ended gets differences of 0.
-        change = as_real(trial.residual) - r
-        step = (as_real(trial.at) - as_real(memory.at)).add(change, alpha=self.damping)
-        steps, changes = (
-            torch.cat([new[:, None].to(old.dtype), old], 1) for new, old in zip((step, change), known, strict=True)
+        residual = as_real(trial.residual)
+        ahead = as_real(trial.at).add(residual, alpha=self.damping)
+        own = Past(
+            ahead if good is None else chosen(good, ahead, past.ahead),
+            past.steps.add(ahead - past.ahead),
+            changes.add(residual - r),
+            past.patience.after(trial.norm, plain),
         )
-        return taken(state, trial, Past(steps, changes, products, past.patience.after(trial.norm, plain)), good)
+        return taken(state, trial, own, good)
 
-    def _weights(self, past: Past, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Gamma, shape (rows, 1, differences), and the products that the next step has use for."""
-        changes, older = past.changes, past.products
-        newest = torch.bmm(torch.stack([changes[:, 0], residual.to(changes.dtype)], 1), changes.mT)
-        first, target = newest[:, :1], newest[:, 1:].mT
-        products = torch.cat([first, torch.cat([first[:, :, 1:].mT, older], 2)], 1)
-        # Differences of 0, of rows that stand still, get the least ridge alone, and no weight.
-        ridge = self.ridge * products.diagonal(dim1=1, dim2=2) + torch.finfo(products.dtype).tiny
-        factor = torch.linalg.cholesky_ex(products + torch.diag_embed(ridge)).L
-        # Older differences that add nothing to the newer ones but the ridge are dropped, and all before them; so are
-        # those at which the factorisation ended.
-        used = (factor.diagonal(dim1=1, dim2=2) > DROP * ridge.sqrt()).cumprod(1).bool()[:, None]
-        factor = torch.where(used.mT, factor, torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device))
-        gamma = torch.cholesky_solve(target.masked_fill(~used.mT, 0.0), factor).mT
-        kept = products if products.shape[1] < self.history else products[:, :-1, :-1]
-        return gamma.to(residual.dtype), kept
-
-
-def _nothing(r: Tensor, residual: Tensor) -> Past:
-    """Before the first step."""
-    none = r.new_zeros(r.shape[0], 0, r.shape[1])
-    empty = torch.zeros(r.shape[0], 0, 0, dtype=torch.float64, device=r.device)
-    return Past(none, none.to(torch.float64), empty, Patience.fresh(residual))
+    def _nothing(self, z: Tensor, r: Tensor, residual: Tensor) -> Past:
+        """Before the first step."""
+        ahead = z.add(r, alpha=self.damping)
+        return Past(ahead, Window.empty(z, self.history), Gram.empty(z, self.history), Patience.fresh(residual))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from cde_nets.solver.convergence import code, norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Scheme, start
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.opaque import surely_all, surely_finite
+from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
 
@@ -24,7 +24,8 @@ class Evaluated(NamedTuple):
         residual: f(z) - z, shape (rows, numbers).
         size: |f(z)|, shape (rows,).
         tolerance: the solve's.
-        void: what the rows that started as none hold for a value; 0 in all other rows: at + void is the value.
+        void: what the rows that started as none hold for a value; 0 in all other rows: at + void is the value. None
+            where it is known that there are none.
         own: what the method keeps besides.
     """
 
@@ -32,8 +33,12 @@ class Evaluated(NamedTuple):
     residual: Tensor
     size: Tensor
     tolerance: Tolerance
-    void: Tensor
+    void: Tensor | None
     own: Any = None
+
+    def value(self, at: Tensor) -> Tensor:
+        """What the solve reports at a point."""
+        return at if self.void is None else at + self.void
 
 
 class Iteration(Scheme):
@@ -47,9 +52,9 @@ class Iteration(Scheme):
         """At z0, with its residual."""
         z = problem.packed()
         known = finite_rows(z)
-        at = problem.start()
+        void = None if surely_all(known) else torch.where(known[:, None], 0.0, z)
+        at = z if void is None else torch.where(known[:, None], z, 0.0)
         residual, size = _evaluated(problem, at, problem.first)
-        void = torch.where(known[:, None], 0.0, z)
         memory = Evaluated(at, residual, size, tolerance, void, self.begin(at))
         return start(z, residual=torch.where(known, norms(residual), torch.nan), memory=memory)
 
@@ -84,8 +89,8 @@ class Trial(NamedTuple):
 
 def tried(problem: FixedPointProblem, state: Iterate, value: Tensor, *, finite: bool = False) -> Trial:
     """One evaluation, at a new value, which is known to be finite in the rows that run or is looked at."""
-    going = state.running if finite else state.running & finite_rows(value)
-    at = torch.where(going[:, None], value, state.memory.at)
+    going = state.running if finite or surely_finite(value) else state.running & finite_rows(value)
+    at = chosen(going, value, state.memory.at)
     residual, size = _evaluated(problem, at)
     return Trial(at, residual, norms(residual), size, going)
 
@@ -94,15 +99,12 @@ def taken(state: Iterate, trial: Trial, own: Any, good: Tensor | None = None) ->
     """The state at a trial, in all rows or in those where it is good; the others stay and have tried in vain."""
     memory: Evaluated = state.memory
     at, residual, norm, size, going = trial
-    if good is not None:
+    if good is not None and not surely_all(good):
         assert state.residual is not None
-        chosen = good[:, None]
-        at = torch.where(chosen, at, memory.at)
-        residual = torch.where(chosen, residual, memory.residual)
+        at, residual = chosen(good, at, memory.at), chosen(good, residual, memory.residual)
         norm, size = torch.where(good, norm, state.residual), torch.where(good, size, memory.size)
-    return replace(
-        state,
-        value=at + memory.void,
+    return state.but(
+        value=memory.value(at),
         residual=norm,
         moved=good,
         memory=memory._replace(at=at, residual=residual, size=size, own=own),
@@ -126,12 +128,9 @@ def attempt(
     Good are only rows that run and whose trial and residual are finite.
     """
     memory: Evaluated = state.memory
-    chosen = good[:, None]
-    at = torch.where(chosen, trial, memory.at)
-    kept = torch.where(chosen, residual, memory.residual)
-    return replace(
-        state,
-        value=at + memory.void,
+    at, kept = chosen(good, trial, memory.at), chosen(good, residual, memory.residual)
+    return state.but(
+        value=memory.value(at),
         residual=norms(kept),
         moved=good,
         memory=memory._replace(at=at, residual=kept, size=norms(at + kept), own=own),

@@ -11,6 +11,7 @@ from torch import Tensor
 from cde_nets.options import options, positive, within
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
+from cde_nets.solver.krylov import apart
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.rest.descent import Descent, Direction, Search
 from cde_nets.solver.rest.iteration import as_real, as_state, check_damping, check_flag
@@ -93,7 +94,7 @@ class NewtonKrylov(Method, Descent):
 def gmres(apply: Callable[[Tensor], Tensor], b: Tensor, count: int, enough: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise |A x - b| over x in the Krylov space of A and b, for every row by itself: x, and |A x - b| / |b|.
 
-    Saad and Schultz, GMRES, SIAM J. Sci. Stat. Comput. 7, 1986; classical Gram-Schmidt, twice.
+    Saad and Schultz, GMRES, SIAM J. Sci. Stat. Comput. 7, 1986.
 
     Args:
         apply: v -> A v, shape (rows, numbers).
@@ -104,17 +105,11 @@ def gmres(apply: Callable[[Tensor], Tensor], b: Tensor, count: int, enough: Tens
     size = norms(b)
     basis, columns = [_over(b, size)], []
     for j in range(count):
-        w = apply(basis[j])
-        whole, known = norms(w), torch.stack(basis, 1)
-        first = w[:, None] @ known.mT
-        w = w - (first @ known)[:, 0]
-        second = w[:, None] @ known.mT
-        w = w - (second @ known)[:, 0]
+        along, rest, length, closed = apart(torch.stack(basis, 1), apply(basis[j]))
         # What remains of a product that lies in the space is rounding.
-        length = norms(w)
-        length = torch.where(length > 10 * torch.finfo(w.dtype).eps * whole, length, 0.0)
-        basis.append(_over(w, length))
-        columns.append(torch.cat([(first + second)[:, 0], length[:, None], w.new_zeros(w.shape[0], count - 1 - j)], 1))
+        length = length if closed is None else length.masked_fill(closed, 0.0)
+        basis.append(_over(rest, length))
+        columns.append(torch.cat([along[:, 0], length[:, None], b.new_zeros(b.shape[0], count - 1 - j)], 1))
     matrix = torch.stack(columns, 2)
     used, left = _needed(matrix.detach(), enough)
     # A column that is not used becomes a unit column of its own, and so gets the weight 0.

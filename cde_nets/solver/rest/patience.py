@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cde_nets.solver.opaque import surely_none
+
 # The residual grows on the way of many a good solve, seldom more than this from one step to the next.
 GROWTH = 2.0
 # Steps after which a row is looked at, and what is left of its best residual where it gets on.
@@ -48,7 +50,8 @@ class Patience(NamedTuple):
 
     def plain(self) -> Tensor | None:
         """The rows whose next step is a plain one, shape (rows,); None where there are none."""
-        return None if self.until is None else self.until > self.steps
+        plain = None if self.until is None else self.until > self.steps
+        return None if plain is None or surely_none(plain) else plain
 
     def after(self, residual: Tensor, plain: Tensor | None) -> Patience:
         """One step later.

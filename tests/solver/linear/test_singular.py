@@ -47,6 +47,13 @@ def test_a_tolerance_below_the_dtype_ends(kinds, solve, method):
     assert (found.state.residual <= 1e-5 * systems.g.norm(dim=1)).all()
 
 
+@pytest.mark.parametrize("norm", [0.05, 0.3])
+def test_where_rounding_holds_gmres_up_it_does_not_run_away(kinds, solve, norm):
+    systems = kinds.contractions(rows=32, dim=30, norm=norm, dtype=torch.float32)
+    found = solve(systems, GMRES(), rtol=1e-9, atol=1e-30)
+    assert (systems.residual(found.w) <= 1e-6 * systems.g.norm(dim=1)).all()
+
+
 def test_lu_factors_that_miss_the_tolerance_by_rounding_are_done(kinds, solve):
     systems = kinds.spectrum(1e-2)
     systems.J, systems.g = systems.J.float(), systems.g.float()
