@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import sys
 from pathlib import Path
@@ -49,7 +50,10 @@ class PlainLibraries(build_ext):
         threads = [] if sys.platform == "darwin" else ["-fopenmp"]
         own_compile, own_link = list(ext.extra_compile_args), list(ext.extra_link_args)
         ext.extra_compile_args, ext.extra_link_args = own_compile + threads, own_link + threads
-        super().build_extension(ext)
+        # All are made of one source at the same time: without an object each, one could be linked with another's.
+        own = copy.copy(self)
+        own.build_temp = str(Path(self.build_temp, ext.name))
+        build_ext.build_extension(own, ext)
 
 
 setup(

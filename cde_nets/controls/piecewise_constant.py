@@ -44,4 +44,6 @@ class PiecewiseConstantControl(OnIntervals):
             chosen: Tensor = self.values
         else:
             chosen = self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]
-        return chosen[:, None, :].expand(-1, len(nodes), -1)
+        each = chosen.unsqueeze(1)
+        # Methods of one stage are those of the smallest flows, where a view takes time.
+        return each if len(nodes) == 1 else each.expand(-1, len(nodes), -1)

@@ -60,7 +60,7 @@ def forward(
         return products.forward(x, u, coefficients, widths, tableau, every, keep=keep)
     flow, held = _flow(x.shape, u, coefficients, family, widths, tableau, every)
     x, end = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-    accepted = torch.empty(len(x), dtype=torch.int32)
+    accepted = torch.empty(x.shape[0], dtype=torch.int32)
     kept = torch.empty(kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0, dtype=x.dtype)
     flow.x, flow.end, flow.accepted = x.data_ptr(), end.data_ptr(), accepted.data_ptr()
     flow.kept = kept.data_ptr() if keep else None
@@ -95,9 +95,9 @@ def backward(
     _check(library.cde_flow_backward(it))
     del held
     # The answer stands in front; the features' axis is padded to whole vectors.
-    last = u.shape[-1] if family == RIDGE else slab // u[..., 0].numel()
-    found = moments[: u[..., 0].numel() * last].view(*u.shape[:-1], last)
-    return start, found[..., : u.shape[-1]]
+    if family == RIDGE:
+        return start, moments[: u.numel()].view(u.shape)
+    return start, moments[:slab].view(*u.shape[:-1], -1)[..., : u.shape[-1]]
 
 
 def _library() -> ctypes.CDLL:

@@ -128,6 +128,15 @@ def test_without_throw_failed_rows_keep_their_last_finite_value_and_the_others_a
     torch.testing.assert_close(end[1], torch.tensor([1.0], dtype=F64), rtol=1e-6, atol=0)  # 0.5 / (1 - 0.5)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_control_that_is_not_finite_is_named_as_the_cause(bad):
+    flow = ControlledODE(fields(), control())
+    with torch.no_grad():
+        next(flow.control.parameters()).view(-1)[0] = bad
+    with pytest.raises(DivergedError, match="The control holds NaN or infinity"):
+        flow(points())
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_an_input_that_is_not_finite_is_refused_by_its_rows(bad):
     x = points()

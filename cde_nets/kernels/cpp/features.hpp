@@ -12,8 +12,8 @@ struct FeatureData {
     const std::int32_t* variable;
     Index dim, features;
 
-    Index rows() const { return padded(dim, MR); }
-    Index feature_rows() const { return padded(features, MR); }
+    Index rows() const { return padded(dim, PAD); }
+    Index feature_rows() const { return padded(features, PAD); }
     Index lanes() const { return padded(features, W<T>); }
     // Vectors of the features turned into lanes, in strips of two.
     Index strips() const { return padded(features, 2 * W<T>) / W<T> * R<T>; }
@@ -136,21 +136,19 @@ class Features {
     }
 
     static void multiply(const T* panels, Index rows, Index depth, const Vec<T>* __restrict x, Vec<T>* __restrict out) {
-        for (Index r = 0; r < rows; r += MR) {
-            Vec<T> sum[MR][NV] = {};
-            product<T>(panels + r * depth, x, depth, sum);
-            for (int k = 0; k < MR; ++k)
+        in_blocks(rows, [&](auto block, Index r) CDE_ALWAYS {
+            constexpr int ROWS = block;
+            Vec<T> sum[ROWS][NV] = {};
+            product<T, ROWS>(panels + r * depth, x, depth, sum);
+            for (int k = 0; k < ROWS; ++k)
                 for (int v = 0; v < NV; ++v) out[(r + k) * NV + v] = sum[k][v];
-        }
+        });
     }
 
     // The same with the rows of a lane added up for themselves.
     void add_apart(const Vec<T>* __restrict phi, const Vec<T>* __restrict w, Vec<T>* __restrict sum) const {
         for (Index r = 0; r < data_.dim; ++r) {
-            const Vec<T> w0 = w[r * NV], w1 = w[r * NV + 1], w2 = w[r * NV + 2], w3 = w[r * NV + 3];
-            for (Index f = 0; f < data_.features; ++f, phi += NV)
-                *sum++ += (w0 * phi[0] + w1 * phi[1]) + (w2 * phi[2] + w3 * phi[3]);
-            phi -= data_.features * NV;
+            for (Index f = 0; f < data_.features; ++f) *sum++ += dot<T>(w + r * NV, phi + f * NV);
         }
     }
 

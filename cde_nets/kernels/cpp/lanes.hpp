@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #if defined(__AVX512F__)
@@ -19,7 +20,10 @@
 #define CDE_VECTOR_BYTES 16
 #endif
 
-#define CDE_INLINE inline __attribute__((always_inline))
+// After the parameters of a lambda: called out of line it reaches all that it captures through memory, which costs small
+// dimensions a third of their speed.
+#define CDE_ALWAYS __attribute__((always_inline))
+#define CDE_INLINE inline CDE_ALWAYS
 
 namespace cde {
 
@@ -46,14 +50,34 @@ using Mask = typename Lanes<T>::Mask;
 // Lanes of a vector.
 template <class T>
 constexpr int W = CDE_VECTOR_BYTES / static_cast<int>(sizeof(T));
-// Vectors of a tile, and rows of a matrix that a product takes at once: 8 sums stay in registers, as many as two units
-// of latency 4 need.
+// Vectors of a tile, and rows of a matrix that a product takes at once. A matrix's number meets NV vectors, a vector MR
+// numbers, and MR * NV sums stay in registers: as many as the units' latency needs, and few enough that the rest of a
+// product fits beside them. With 32 wide registers tiles are half as many vectors, so that small batches fill them and
+// give each thread one.
+#if defined(__AVX512F__)
+constexpr int NV = 2;
+constexpr int MR = 4;
+#else
 constexpr int NV = 4;
-constexpr int MR = 2;
+constexpr int MR = 3;
+#endif
+// Matrices have a multiple of so many rows, padded with zeros.
+constexpr int PAD = 2;
 template <class T>
 constexpr int R = NV * W<T>;
 
 constexpr Index padded(Index n, Index to) { return (n + to - 1) / to * to; }
+
+template <int N>
+using Rows = std::integral_constant<int, N>;
+
+// work(Rows<N>, r) for the rows r, r + 1, .. of a matrix, block by block: MR at once, and the last in twos.
+template <class Work>
+CDE_INLINE void in_blocks(Index rows, Work&& work) {
+    Index r = 0;
+    for (; r + MR <= rows && r + MR + 1 != rows; r += MR) work(Rows<MR>{}, r);
+    for (; r < rows; r += 2) work(Rows<2>{}, r);
+}
 
 template <class T>
 CDE_INLINE Vec<T> splat(T value) {
@@ -64,6 +88,20 @@ template <class T>
 CDE_INLINE T lane_sum(Vec<T> v) {
     T total = 0;
     for (int k = 0; k < W<T>; ++k) total += v[k];
+    return total;
+}
+
+// The sum of a tile's vectors, and that of their products.
+template <class T>
+CDE_INLINE Vec<T> across(const Vec<T> (&v)[NV]) {
+    Vec<T> total = v[0];
+    for (int k = 1; k < NV; ++k) total += v[k];
+    return total;
+}
+template <class T>
+CDE_INLINE Vec<T> dot(const Vec<T>* a, const Vec<T>* b) {
+    Vec<T> total = a[0] * b[0];
+    for (int v = 1; v < NV; ++v) total += a[v] * b[v];
     return total;
 }
 
@@ -101,25 +139,26 @@ class Arena {
     std::size_t size_ = 0, used_ = 0;
 };
 
-// sum[r] += sum_k a[k][r] x[k] for MR rows r of a matrix: a is a panel, MR numbers for each k.
-template <class T>
-CDE_INLINE void product(const T* __restrict a, const Vec<T>* __restrict x, Index depth, Vec<T> (&sum)[MR][NV]) {
+// sum[r] += sum_k a[k][r] x[k] for ROWS rows r of a matrix: a is a panel, ROWS numbers for each k.
+template <class T, int ROWS>
+CDE_INLINE void product(const T* __restrict a, const Vec<T>* __restrict x, Index depth, Vec<T> (&sum)[ROWS][NV]) {
     for (Index k = 0; k < depth; ++k) {
-        for (int r = 0; r < MR; ++r) {
-            const T scalar = a[k * MR + r];
+        for (int r = 0; r < ROWS; ++r) {
+            const T scalar = a[k * ROWS + r];
             for (int v = 0; v < NV; ++v) sum[r][v] += scalar * x[k * NV + v];
         }
     }
 }
 
 // Panels of a matrix of `rows` x `depth` numbers, element (r, k) at r * row_stride + k * depth_stride; rows are padded
-// with zeros. Panel p begins at p * MR * depth.
+// with zeros. The panel of row r begins at r * depth.
 template <class T>
 void pack(const T* matrix, Index rows, Index depth, Index row_stride, Index depth_stride, T* panels) {
-    for (Index p = 0; p < padded(rows, MR); p += MR)
+    in_blocks(padded(rows, PAD), [&](auto block, Index p) CDE_ALWAYS {
         for (Index k = 0; k < depth; ++k)
-            for (int r = 0; r < MR; ++r)
+            for (int r = 0; r < block; ++r)
                 *panels++ = p + r < rows ? matrix[(p + r) * row_stride + k * depth_stride] : T(0);
+    });
 }
 
 // total += one row of numbers, state by state: a[m][R] -> rows of memory, and back.

@@ -12,7 +12,7 @@ struct RidgeData {
     const T* polynomials;  // sigma, (count, degree + 1), from degree 0 up
     Index dim, count, degree;
 
-    Index rows() const { return padded(dim, MR); }
+    Index rows() const { return padded(dim, PAD); }
     // Numbers of the panels of C, and of those of its transposes.
     Index forward_size() const { return count * rows() * dim; }
     Index backward_size() const { return rows() * count * rows(); }
@@ -35,11 +35,12 @@ class RidgePanels {
         if (both) {
             // One long sum over fields and their components: row c of the panels is column c of every C_i.
             T* backward = arena.take<T>(data.backward_size());
-            for (Index c = 0; c < mp; c += MR)
+            in_blocks(mp, [&](auto block, Index c) CDE_ALWAYS {
                 for (Index i = 0; i < data.count; ++i)
                     for (Index r = 0; r < mp; ++r)
-                        for (int k = 0; k < MR; ++k)
+                        for (int k = 0; k < block; ++k)
                             *backward++ = r < m && c + k < m ? data.matrices[(i * m + r) * m + c + k] : T(0);
+            });
             transposed = backward - data.backward_size();
         }
         T* b = arena.take<T>(data.count * mp);
@@ -92,33 +93,34 @@ class Ridge {
     void enter(Index n) { weights_ = shared_.weights + n * stages_ * data_.weights(); }
 
     void velocity(Index j, const Vec<T>* __restrict x, Vec<T>* __restrict out) const {
-        const Index m = dim(), mp = padded(m, MR), terms = this->terms();
+        const Index m = dim(), mp = padded(m, PAD), terms = this->terms();
         const T* weight = weights_ + j * data_.weights();
         const Vec<T> constant = splat<T>(weight[data_.count * terms]);
-        for (Index r = 0; r < mp; r += MR) {
-            Vec<T> total[MR][NV];
+        in_blocks(mp, [&](auto block, Index r) CDE_ALWAYS {
+            constexpr int ROWS = block;
+            Vec<T> total[ROWS][NV];
             for (auto& row : total)
                 for (auto& v : row) v = constant;
             for (Index i = 0; i < data_.count; ++i) {
-                Vec<T> z[MR][NV];
-                preactivation(i, r, m, mp, x, z);
+                Vec<T> z[ROWS][NV];
+                preactivation<ROWS>(i, r, m, mp, x, z);
                 const T* s = weight + i * terms;
-                for (int k = 0; k < MR; ++k)
+                for (int k = 0; k < ROWS; ++k)
                     for (int v = 0; v < NV; ++v) {
                         Vec<T> value = splat<T>(s[terms - 1]);
                         for (Index p = terms - 2; p > 0; --p) value = value * z[k][v] + s[p];
                         total[k][v] += value * z[k][v];
                     }
             }
-            for (int k = 0; k < MR; ++k)
+            for (int k = 0; k < ROWS; ++k)
                 for (int v = 0; v < NV; ++v) out[(r + k) * NV + v] = total[k][v];
-        }
+        });
     }
 
     // mu = D(velocity)(x)^T w, unless it is null, and <w, V_i(x)> summed over the tile, added to moments.
     void pullback(Index j, const Vec<T>* __restrict x, const Vec<T>* __restrict w, Vec<T>* __restrict mu,
                   T* __restrict moments) const {
-        const Index m = dim(), mp = padded(m, MR), terms = this->terms(), most = group(data_);
+        const Index m = dim(), mp = padded(m, PAD), terms = this->terms(), most = group(data_);
         const T* weight = weights_ + j * data_.weights();
         for (Index first = 0; first < data_.count; first += most) {
             const Index last = first + most < data_.count ? first + most : data_.count;
@@ -127,10 +129,11 @@ class Ridge {
                 const T* us = weight + i * terms;
                 Vec<T>* inner = inner_ + (i - first) * mp * NV;
                 Vec<T> sum[NV] = {};
-                for (Index r = 0; r < mp; r += MR) {
-                    Vec<T> z[MR][NV];
-                    preactivation(i, r, m, mp, x, z);
-                    for (int k = 0; k < MR; ++k)
+                in_blocks(mp, [&](auto block, Index r) CDE_ALWAYS {
+                    constexpr int ROWS = block;
+                    Vec<T> z[ROWS][NV];
+                    preactivation<ROWS>(i, r, m, mp, x, z);
+                    for (int k = 0; k < ROWS; ++k)
                         for (int v = 0; v < NV; ++v) {
                             const Vec<T> zv = z[k][v], wv = w[(r + k) * NV + v];
                             Vec<T> value = splat<T>(s[terms - 1]), slope = splat<T>((terms - 1) * us[terms - 1]);
@@ -141,20 +144,21 @@ class Ridge {
                             sum[v] += wv * (value * zv + s[0]);
                             inner[(r + k) * NV + v] = wv * slope;
                         }
-                }
+                });
                 Vec<T>* total = reinterpret_cast<Vec<T>*>(moments) + i;
-                *total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+                *total += across<T>(sum);
             }
             if (mu == nullptr) continue;
             const Index depth = (last - first) * mp;
-            for (Index c = 0; c < mp; c += MR) {
-                Vec<T> sum[MR][NV];
-                for (int k = 0; k < MR; ++k)
+            in_blocks(mp, [&](auto block, Index c) CDE_ALWAYS {
+                constexpr int ROWS = block;
+                Vec<T> sum[ROWS][NV];
+                for (int k = 0; k < ROWS; ++k)
                     for (int v = 0; v < NV; ++v) sum[k][v] = first ? mu[(c + k) * NV + v] : Vec<T>{};
-                product<T>(shared_.transposed + (c * data_.count + first * MR) * mp, inner_, depth, sum);
-                for (int k = 0; k < MR; ++k)
+                product<T, ROWS>(shared_.transposed + (c * data_.count + first * ROWS) * mp, inner_, depth, sum);
+                for (int k = 0; k < ROWS; ++k)
                     for (int v = 0; v < NV; ++v) mu[(c + k) * NV + v] = sum[k][v];
-            }
+            });
         }
     }
 
@@ -168,11 +172,12 @@ class Ridge {
         return fit < 1 ? 1 : fit > data.count ? data.count : fit;
     }
 
+    template <int ROWS>
     CDE_INLINE void preactivation(Index i, Index r, Index m, Index mp, const Vec<T>* __restrict x,
-                                  Vec<T> (&z)[MR][NV]) const {
-        for (int k = 0; k < MR; ++k)
+                                  Vec<T> (&z)[ROWS][NV]) const {
+        for (int k = 0; k < ROWS; ++k)
             for (int v = 0; v < NV; ++v) z[k][v] = splat<T>(shared_.offsets[i * mp + r + k]);
-        product<T>(shared_.matrices + (i * mp + r) * m, x, m, z);
+        product<T, ROWS>(shared_.matrices + (i * mp + r) * m, x, m, z);
     }
 
     const Data& data_;
