@@ -19,3 +19,8 @@ def transformed() -> bool:
 def readable(x: Tensor) -> bool:
     """Whether to look at the numbers costs nothing: a plain tensor on the CPU, and nothing transforms."""
     return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not opaque()
+
+
+def version(x: Tensor) -> int:
+    """How often a tensor's numbers have been replaced in place; of an inference tensor nobody counts."""
+    return -1 if x.is_inference() else x._version

@@ -8,6 +8,7 @@ import torch
 from cde_nets.controls import DataControl, HermiteControl, PiecewiseConstantControl, SpectralControl
 from cde_nets.fields import ConvFields, LinearFields, PolynomialFields, RidgeFields, SphericalFields
 from cde_nets.gradient import Autograd, Checkpointed, Discrete, packed, solve
+from cde_nets.kernels import plain_steps
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Status, Tolerance
 from cde_nets.solver.flow.record import Slopes
 
@@ -39,6 +40,13 @@ def uneven(rows=9, dim=3, dtype=F64):
 def weighed(value):
     w = torch.randn(value.shape, generator=torch.Generator().manual_seed(3), dtype=value.dtype)
     return (value * w.conj()).real.sum()
+
+
+@pytest.fixture(autouse=True)
+def without_kernels():
+    """Where one covers the flow there is nothing to walk back."""
+    with plain_steps():
+        yield
 
 
 @pytest.fixture
@@ -211,3 +219,38 @@ def test_no_velocity_is_evaluated_on_the_way_back(monkeypatch):
     monkeypatch.setattr(PolynomialFields, "_velocity", velocity)
     solution.value.sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("make", [CONTROLS["pieces"], CONTROLS["smooth"]])
+def test_a_pullback_that_outlives_its_transform_is_no_silent_zero(make):
+    """torch.func.vjp hands out a function that is called when the tensors of its transform are gone."""
+    fields, control, x = FAMILIES["polynomial"](), make(), uneven().detach()
+
+    def flow(x):
+        return solve(
+            InitialValueProblem.controlled(fields, control, x), RungeKutta("dopri5"), tolerance=TOLERANCE
+        ).value
+
+    _, pull = torch.func.vjp(flow, x)
+    (found,) = pull(torch.ones_like(x))
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(flow(x).sum(), x)
+    torch.testing.assert_close(found.detach(), expected, rtol=1e-10, atol=1e-12)
+    parameters = {name: value.detach() for name, value in control.named_parameters()}
+    both = torch.func.vjp(
+        lambda x, p: torch.func.functional_call(Wrapped(fields, control), {f"control.{k}": v for k, v in p.items()}, (x,)),
+        x.detach(),
+        parameters,
+    )[1]
+    with pytest.raises(RuntimeError, match="torch.func cannot transform the adaptive steps"):
+        both(torch.ones_like(x))
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, fields, control):
+        super().__init__()
+        self.fields, self.control = fields, control
+
+    def forward(self, x):
+        problem = InitialValueProblem.controlled(self.fields, self.control, x)
+        return solve(problem, RungeKutta("dopri5"), tolerance=TOLERANCE).value
