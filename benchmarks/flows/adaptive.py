@@ -33,14 +33,15 @@ class Solver:
     Attributes:
         name: of the library.
         controller: of the step sizes.
-        forward: the end states and the evaluations of the field, a whole batch at once counting as one.
+        forward: the end states, the evaluations of the field, a whole batch at once counting as one, and those of
+            single rows.
         both: the gradient of the sum of squares in theta.
         jitted: the first call compiles.
     """
 
     name: str
     controller: str
-    forward: Callable[[], tuple[Array, int]]
+    forward: Callable[[], tuple[Array, int, int]]
     both: Callable[[], Any]
     jitted: bool = False
 
@@ -76,39 +77,35 @@ def right(side: Adapted) -> bool:
 
 def _try(solver: Solver, end: Array, gradient: Array) -> Adapted:
     first, later = once(solver.both), once(solver.both)
-    states, evaluations = solver.forward()
+    states, evaluations, alone = solver.forward()
     off = float((np.linalg.norm(states - end, axis=1) / np.linalg.norm(end, axis=1)).max())
     slopes = np.asarray(solver.both(), dtype=np.float64)
     astray = float(np.linalg.norm(slopes - gradient) / np.linalg.norm(gradient))
     compiled = first - later if solver.jitted else None
-    return Adapted(solver.name, solver.controller, spread([later]), evaluations, off, astray, compiled)
+    return Adapted(solver.name, solver.controller, spread([later]), evaluations, alone, off, astray, compiled)
 
 
 def ours(problem: Uneven) -> Solver:
-    """Steps of every row's own; a controlled family where the problem is one."""
-    x, method, tolerance = torch.from_numpy(problem.z), cn.RungeKutta("dopri5"), cn.Tolerance(RTOL, ATOL)
-    if problem.fields is not None:
-        values = torch.from_numpy(problem.theta)[None]
-        control = cn.PiecewiseConstantControl(1, len(problem.theta), values=values)
-        leaf: Tensor = control.values
-        flow = cn.ControlledODE(problem.fields, control, method, tolerance=tolerance, max_steps=MOST, throw=False)
+    """A controlled family, steps of every row's own."""
+    x, count = torch.from_numpy(problem.z), problem.fields.count
+    theta = torch.from_numpy(problem.theta)
+    values = torch.cat([theta, theta.new_ones(count - len(theta))])[None]
+    control = cn.PiecewiseConstantControl(1, count, values=values)
+    flow = cn.ControlledODE(
+        problem.fields, control, "dopri5", tolerance=cn.Tolerance(RTOL, ATOL), max_steps=MOST, throw=False
+    )
 
-        def solve() -> cn.Solution:
-            return flow.solve(x)
-    else:
-        leaf = nn.Parameter(torch.from_numpy(problem.theta.copy()))
-        field = problem.field
-
-        def solve() -> cn.Solution:
-            own = cn.InitialValueProblem(lambda t, z, theta: field(torch, z, theta), x, 0.0, problem.end, args=(leaf,))
-            return cn.solve(own, method, tolerance=tolerance, max_steps=MOST, throw=False)
-
-    def forward() -> tuple[Array, int]:
+    def forward() -> tuple[Array, int, int]:
         with torch.no_grad():
-            solution = solve()
-        return solution.value.numpy(), solution.statistics.evaluations
+            solution = flow.solve(x)
+        work = solution.statistics
+        # Rows that have arrived are not evaluated: six stages a try, and three for the first step and its width.
+        return solution.value.numpy(), work.evaluations, int((6 * work.steps + 3).sum())
 
-    return Solver("ours", "PI, a row", forward, _gradient(lambda: solve().value, leaf))
+    def both() -> Tensor:
+        return _gradient(lambda: flow(x), control.values)()[: len(theta)]
+
+    return Solver("ours", "PI, a row", forward, both)
 
 
 class _Counted(nn.Module):
@@ -194,13 +191,13 @@ def _diffrax(problem: Uneven, name: str, coefficients: dict[str, float]) -> Solv
         solve = jax.jit(every)
         slopes = jax.jit(jax.grad(lambda theta, x: (every(x, theta).ys[:, -1] ** 2).sum()))
 
-    def forward() -> tuple[Array, int]:
+    def forward() -> tuple[Array, int, int]:
         with jax.enable_x64(True):
             solution = solve(x, theta)
             # Not counted by the library: seven stages a step, the first of which is the last of the step before, and
             # two evaluations to choose the first step.
             evaluations = 6 * int(solution.stats["num_steps"].max()) + 2
-            return np.asarray(solution.ys[:, -1]), evaluations
+            return np.asarray(solution.ys[:, -1]), evaluations, evaluations * len(problem.z)
 
     def both() -> Any:
         with jax.enable_x64(True):
@@ -216,12 +213,13 @@ SOLVERS: dict[str, Callable[[Uneven], list[Solver]]] = {
 }
 
 
-def _counting(run: Callable[[], Tensor], field: _Counted) -> Callable[[], tuple[Array, int]]:
-    def forward() -> tuple[Array, int]:
+def _counting(run: Callable[[], Tensor], field: _Counted) -> Callable[[], tuple[Array, int, int]]:
+    def forward() -> tuple[Array, int, int]:
         before = field.calls
         with torch.no_grad():
             value = run()
-        return value.numpy(), field.calls - before
+        calls = field.calls - before
+        return value.numpy(), calls, calls * len(value)
 
     return forward
 

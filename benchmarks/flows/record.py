@@ -58,6 +58,7 @@ class Adapted:
         controller: of the step sizes.
         time: milliseconds.
         evaluations: of the field in the forward pass, the whole batch at once counting as one.
+        alone: of the field at single rows.
         end_error: the largest relative error of a row's end state.
         gradient_error: relative, of the gradient in all parameters.
         compile: as `Timed`.
@@ -67,6 +68,7 @@ class Adapted:
     controller: str
     time: Spread
     evaluations: int
+    alone: int
     end_error: float
     gradient_error: float
     compile: float | None = None

@@ -6,14 +6,15 @@ from 0.01 to 100.
 
 `van der Pol` is x'' = a mu (1 - x^2) x' - b x from (2, 0) with a row's own mu from 0.1 to 10, or to 100,
 where the last rows are stiff: there steps are as long as stability lets them be, and a gradient of the steps taken need
-not be near that of the flow. mu travels in the state, and (a, b) = (1, 1) are the parameters. Its reference comes from
-SciPy's DOP853 at rtol 1e-12, sensitivities included.
+not be near that of the flow. mu travels in the state, and (a, b) = (1, 1) are the parameters: as controlled polynomial
+fields of degree four, (0, mu (1 - x^2) v, 0) and (0, -x, 0) are driven by a and b, and the third, (v, 0, 0), by 1. Its
+reference comes from SciPy's DOP853 at rtol 1e-12, sensitivities included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class Uneven:
         theta: parameters, shape (2,).
         end: time.
         reference: gives the end states and the gradient of the loss in theta.
-        fields: the same field as a family controlled by theta, where it is one.
+        fields: the same field as a family, controlled by theta and by ones for fields beyond.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Uneven:
     theta: Array
     end: float
     reference: Callable[[], tuple[Array, Array]]
-    fields: cn.PolynomialFields | None = None
+    fields: cn.PolynomialFields
 
 
 def problems(rows: int = 64) -> list[Uneven]:
@@ -74,14 +75,9 @@ def cubic(rows: int = 64, largest: float = 10.0) -> Uneven:
         return np.stack([end * np.cos(turned), end * np.sin(turned)], 1), gradient
 
     z = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
-    exponents = np.asarray(monomial_exponents(2, 3))
-    place = {tuple(int(k) for k in row): column for column, row in enumerate(exponents)}
-    coefficients = torch.zeros(2, 2, len(exponents), dtype=torch.float64)
-    for row, powers in ((0, ((3, 0), (1, 2))), (1, ((2, 1), (0, 3)))):
-        for power in powers:
-            coefficients[0, row, place[power]] = -1
-    coefficients[1, 0, place[0, 1]], coefficients[1, 1, place[1, 0]] = -1, 1
-    return Uneven("adaptive-cubic", field, z, theta, 1.0, reference, cn.PolynomialFields(coefficients, 3))
+    decay = [(0, (3, 0), -1.0), (0, (1, 2), -1.0), (1, (2, 1), -1.0), (1, (0, 3), -1.0)]
+    fields = _polynomials(2, 3, [decay, [(0, (0, 1), -1.0), (1, (1, 0), 1.0)]])
+    return Uneven("adaptive-cubic", field, z, theta, 1.0, reference, fields)
 
 
 def van_der_pol(rows: int = 64, largest: float = 10.0, end: float = 5.0) -> Uneven:
@@ -110,4 +106,21 @@ def van_der_pol(rows: int = 64, largest: float = 10.0, end: float = 5.0) -> Unev
         gradient = np.array([2 * (x * xa + v * va).sum(), 2 * (x * xb + v * vb).sum()])
         return np.stack([x, v, mu], 1), gradient
 
-    return Uneven(f"adaptive-van-der-pol-{largest:g}", field, z, theta, end, reference)
+    # In units of the end's time, as controls live on [0, 1].
+    damping = [(1, (0, 1, 1), end), (1, (2, 1, 1), -end)]
+    fields = _polynomials(3, 4, [damping, [(1, (1, 0, 0), -end)], [(0, (0, 1, 0), end)]])
+    return Uneven(f"adaptive-van-der-pol-{largest:g}", field, z, theta, end, reference, fields)
+
+
+# A component, exponents, and the coefficient.
+Term = tuple[int, tuple[int, ...], float]
+
+
+def _polynomials(dim: int, degree: int, fields: Sequence[Sequence[Term]]) -> cn.PolynomialFields:
+    """Of each field the terms that are not 0."""
+    place = {tuple(int(k) for k in row): column for column, row in enumerate(monomial_exponents(dim, degree))}
+    coefficients = torch.zeros(len(fields), dim, len(place), dtype=torch.float64)
+    for i, terms in enumerate(fields):
+        for component, powers, value in terms:
+            coefficients[i, component, place[powers]] = value
+    return cn.PolynomialFields(coefficients, degree)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.gradient.adaptive import solve_by_rows
 from cde_nets.gradient.again import again, still
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
@@ -74,6 +75,9 @@ def solve_recorded(
     """
     saves, at_start = save_times(problem, settings.save_at.times)
     scheme = own_steps(method.resolve(problem, saves), "Discrete")
+    by_rows = solve_by_rows(problem, scheme, settings) if attach is _attach else None
+    if by_rows is not None:
+        return by_rows
     prepared = prepare(problem, scheme, settings, every)
     if prepared is not None:
         return prepared.solution(*prepared.run(problem.packed(), scheme.dynamics.leaves[0]))

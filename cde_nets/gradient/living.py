@@ -45,30 +45,33 @@ def gradients_again(
     inputs, some = (x0, *leaves), alive.any()
     wanted = [k for k, need in enumerate(needs) if need]
     pulled = tuple(torch.where(alive[:, None], q, 0.0) for q in cotangents)
-    if replaceable:
+    if replaceable or wanted == [0]:
 
         def outputs(*values: Tensor) -> tuple[Tensor, ...]:
             given = list(inputs)
             for k, value in zip(wanted, values, strict=True):
                 given[k] = value
-            return tuple(run(stand_in(given[0], alive), healed(given[1:], alive)))
+            return tuple(run(stand_in(given[0], alive), healed(given[1:], alive) if replaceable else leaves))
 
         # Not torch.autograd.grad: under torch.func these tensors may belong to a transform that has ended.
         found = torch.func.vjp(outputs, *(inputs[k] for k in wanted))[1](pulled)
     else:
-        if not all(inputs[k].requires_grad for k in wanted):
+        pairs = [(y, q) for y, q in zip(run(stand_in(x0, alive), leaves), pulled, strict=True) if y.requires_grad]
+        known = all(inputs[k].requires_grad for k in wanted)
+        if known:
+            found = torch.autograd.grad(
+                [y for y, _ in pairs],
+                [inputs[k] for k in wanted],
+                [q for _, q in pairs],
+                create_graph=True,
+                allow_unused=True,
+            )
+        # Where the states go on depends on where they begin, unless no row lives.
+        if not known or (wanted[0] == 0 and found[0] is None and bool(some)):
             raise RuntimeError(
                 "torch.func cannot transform the adaptive steps of a control's flow with this gradient: give the "
                 "method steps=.., or take gradient=Autograd()."
             )
-        pairs = [(y, q) for y, q in zip(run(stand_in(x0, alive), leaves), pulled, strict=True) if y.requires_grad]
-        found = torch.autograd.grad(
-            [y for y, _ in pairs],
-            [inputs[k] for k in wanted],
-            [q for _, q in pairs],
-            create_graph=True,
-            allow_unused=True,
-        )
     parts = dict(zip(wanted, found, strict=True))
     masked = [None if parts.get(k) is None else torch.where(some, parts[k], 0.0) for k in range(len(inputs))]
     return filled(masked, inputs, needs)

@@ -20,6 +20,7 @@ from cde_nets.gradient.again import again
 from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled
 from cde_nets.gradient.plan import Plan
+from cde_nets.solver import opaque
 from cde_nets.solver.dynamics import Adjoint, Stages
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.gathered import alike
@@ -27,7 +28,6 @@ from cde_nets.solver.flow.record import Slopes, Taken
 from cde_nets.solver.flow.steps import combine, dense_weights
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
-from cde_nets.solver.opaque import readable
 from cde_nets.solver.status import succeeded
 
 # How many numbers of the states are linearized together: blocks of a few rows are worth joining, those of many are not.
@@ -42,7 +42,7 @@ def packs(problem: InitialValueProblem, scheme: Scheme) -> bool:
     """
     if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.manifold is not None:
         return False
-    return alike(scheme.dynamics) and readable(problem.packed())
+    return alike(scheme.dynamics) and opaque.readable(problem.packed())
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,7 +64,7 @@ def forward(
     kept = torch.empty(kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0, dtype=x.dtype)
     flow.x, flow.end, flow.accepted = x.data_ptr(), end.data_ptr(), accepted.data_ptr()
     flow.kept = kept.data_ptr() if keep else None
-    _check(_library().cde_flow_forward(ctypes.byref(flow)))
+    checked(library().cde_flow_forward(ctypes.byref(flow)))
     del held
     return end, accepted, kept
 
@@ -86,13 +86,13 @@ def backward(
         return products.backward(cotangent, u, coefficients, widths, tableau, every, kept, accepted, start_wanted)
     flow, held = _flow(cotangent.shape, u, coefficients, family, widths, tableau, every)
     cotangent = cotangent.contiguous()
-    library, it = _library(), ctypes.byref(flow)
-    slab = library.cde_flow_slab(it)
-    moments = torch.empty(library.cde_flow_threads(it) * slab, dtype=cotangent.dtype)
+    it = ctypes.byref(flow)
+    slab = library().cde_flow_slab(it)
+    moments = torch.empty(library().cde_flow_threads(it) * slab, dtype=cotangent.dtype)
     start = torch.empty_like(cotangent) if start_wanted else cotangent.new_empty(0)
     flow.kept, flow.accepted, flow.cotangent = kept.data_ptr(), accepted.data_ptr(), cotangent.data_ptr()
     flow.start, flow.moments = start.data_ptr() if start_wanted else None, moments.data_ptr()
-    _check(library.cde_flow_backward(it))
+    checked(library().cde_flow_backward(it))
     del held
     # The answer stands in front; the features' axis is padded to whole vectors.
     if family == RIDGE:
@@ -100,11 +100,16 @@ def backward(
     return start, moments[:slab].view(*u.shape[:-1], -1)[..., : u.shape[-1]]
 
 
-def _library() -> ctypes.CDLL:
-    library = native().library
-    if library is None:
+def library() -> ctypes.CDLL:
+    """The compiled library.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = native().library
+    if found is None:
         raise RuntimeError(f"The CPU kernels are {native().description}")
-    return library
+    return found
 
 
 def _flow(
@@ -141,7 +146,8 @@ def _flow(
     return flow, [u, *given]
 
 
-def _check(code: int) -> None:
+def checked(code: int) -> None:
+    """Raise what a call's answer says."""
     if code == 1:
         raise MemoryError("The CPU kernel found no memory for its tiles; fewer rows at once need less.")
     if code == 3:

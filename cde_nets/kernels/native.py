@@ -46,7 +46,8 @@ def native() -> Native:
         library.cde_ridge_velocity.argtypes = [*sizes, *[ctypes.c_void_p] * 4]
         library.cde_ridge_pullback.argtypes = [*sizes, *[ctypes.c_void_p] * 5]
         library.cde_ridge_velocity.restype = library.cde_ridge_pullback.restype = None
-        for name in ("cde_flow_slab", "cde_flow_threads", "cde_flow_rows"):
+        library.cde_adaptive_free.restype = library.cde_adaptive_steps.restype = None
+        for name in ("cde_flow_slab", "cde_flow_threads", "cde_flow_rows", "cde_adaptive_slab", "cde_adaptive_threads"):
             getattr(library, name).restype = ctypes.c_int64
         tiles = library.cde_flow_rows(0), library.cde_flow_rows(1)
         return Native(library, library.cde_flow_built().decode(), tiles)

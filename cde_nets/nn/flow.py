@@ -20,7 +20,7 @@ from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, T
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import opaque, version
 from cde_nets.solver.report import list_rows
 
 State = Inexact[Tensor, "batch dim"]
@@ -166,8 +166,9 @@ class ControlledODE(nn.Module):
             return None
         control, gradient = self.control, self.gradient
         # All that it depends on and that users may set, or move to another dtype or device.
-        same = (self._fields[0]._reference(), control, self.method, gradient, self.drift, self.manifold)
-        equal = (x.dtype, x.device, control.breakpoints, control.span)
+        numbers = self._fields[0]._reference()
+        same = (numbers, control, self.method, gradient, self.drift, self.manifold)
+        equal = (x.dtype, x.device, control.breakpoints, control.span, version(numbers))
         known = self._prepared
         if known is None or any(a is not b for a, b in zip(known[0], same, strict=True)) or known[1] != equal:
             how, found = Discrete() if gradient is None else gradient, None

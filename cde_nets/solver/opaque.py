@@ -37,3 +37,8 @@ def surely_finite(x: Tensor) -> bool:
     """Whether all numbers are finite, likewise; not where their sum overflows."""
     # What is not finite stays so in every sum.
     return readable(x) and cmath.isfinite(x.detach().sum().item())
+
+
+def version(x: Tensor) -> int:
+    """How often a tensor's numbers have been replaced in place; of an inference tensor nobody counts."""
+    return -1 if x.is_inference() else x._version

@@ -11,8 +11,8 @@ from cde_nets.gradient import Autograd, Checkpointed, Discrete, packed, solve
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Status, Tolerance
 from cde_nets.solver.flow.record import Slopes
 
-# Hundreds of steps: the shape checker would take most of the time.
-pytestmark = pytest.mark.usefixtures("bad_input")
+# Hundreds of steps: the shape checker would take most of the time. Where a kernel covers a flow nothing is walked back.
+pytestmark = pytest.mark.usefixtures("bad_input", "no_kernels")
 
 F64 = torch.float64
 TOLERANCE = Tolerance(1e-5, 1e-6)
@@ -211,3 +211,35 @@ def test_no_velocity_is_evaluated_on_the_way_back(monkeypatch):
     monkeypatch.setattr(PolynomialFields, "_velocity", velocity)
     solution.value.sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("make", [CONTROLS["pieces"], CONTROLS["smooth"]])
+def test_a_pullback_that_outlives_its_transform_is_no_silent_zero(make):
+    """torch.func.vjp hands out a function that is called when the tensors of its transform are gone."""
+    fields, control, x = FAMILIES["polynomial"](), make(), uneven().detach()
+
+    def flow(x):
+        return solve(
+            InitialValueProblem.controlled(fields, control, x), RungeKutta("dopri5"), tolerance=TOLERANCE
+        ).value
+
+    _, pull = torch.func.vjp(flow, x)
+    (found,) = pull(torch.ones_like(x))
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(flow(x).sum(), x)
+    torch.testing.assert_close(found.detach(), expected, rtol=1e-10, atol=1e-12)
+    parameters = {f"control.{name}": value.detach() for name, value in control.named_parameters()}
+    wrapped = Wrapped(fields, control)
+    both = torch.func.vjp(lambda x, p: torch.func.functional_call(wrapped, p, (x,)), x.detach(), parameters)[1]
+    with pytest.raises(RuntimeError, match=r"torch\.func cannot transform the adaptive steps"):
+        both(torch.ones_like(x))
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, fields, control):
+        super().__init__()
+        self.fields, self.control = fields, control
+
+    def forward(self, x):
+        problem = InitialValueProblem.controlled(self.fields, self.control, x)
+        return solve(problem, RungeKutta("dopri5"), tolerance=TOLERANCE).value

@@ -1,4 +1,5 @@
 // The plain C interface: data pointers and sizes in, nothing of Python or of torch.
+#include "adaptive.hpp"
 #include "features.hpp"
 #include "pointwise.hpp"
 #include "ridge.hpp"
@@ -32,19 +33,32 @@ struct cde_flow {
     void *start, *moments;
 };
 
+// One flow whose rows choose their steps. `journey` is made on the way there where `keep` says so, and lives until
+// `cde_adaptive_free`.
+struct cde_adaptive {
+    std::int64_t size, family, is_double, threads, rows, dim, pieces, stages, fields, terms, most, same, keep, evaluations;
+    double begin, order, proportional, integral, safety, shrink, grow, first, rtol, atol;
+    const double *ends, *a, *b, *error;
+    const void* coefficients[3];
+    const void* u;
+    void *end, *accepted, *rejected, *status, *reached, *journey;
+    const void* cotangent;
+    void *start, *moments;
+};
+
 enum { CDE_GOOD = 0, CDE_NO_MEMORY = 1, CDE_OTHER_LAYOUT = 2, CDE_TOO_MANY_STAGES = 3 };
 }
 
 namespace {
 
-template <class T>
-cde::RidgeData<T> ridge(const cde_flow& f) {
+template <class T, class Flow>
+cde::RidgeData<T> ridge(const Flow& f) {
     const auto at = [&](int k) { return static_cast<const T*>(f.coefficients[k]); };
     return {at(0), at(1), at(2), f.dim, f.fields, f.terms - 1};
 }
 
-template <class T>
-cde::FeatureData<T> features(const cde_flow& f) {
+template <class T, class Flow>
+cde::FeatureData<T> features(const Flow& f) {
     const auto at = [&](int k) { return static_cast<const std::int32_t*>(f.coefficients[k]); };
     return {at(0), at(1), f.dim, f.terms};
 }
@@ -81,13 +95,48 @@ bool go(const cde_flow& f, bool back) {
     return f.family == 0 ? go_ridge<T>(f, back) : go<cde::Features<T>, T>(f, features<T>(f), back);
 }
 
-std::int64_t tiles(const cde_flow& f) {
+template <class Family, class T>
+bool go(cde_adaptive& f, const typename Family::Data& data, bool back) {
+    const cde::Rules rules{f.rows,         f.pieces,     f.stages, f.most,   f.same != 0, f.begin, f.ends,  f.a,    f.b,   f.error,
+                           f.order,        f.proportional, f.integral, f.safety, f.shrink,    f.grow,  f.first, f.rtol, f.atol};
+    const T* u = static_cast<const T*>(f.u);
+    auto* journey = static_cast<cde::Journey<T>*>(f.journey);
+    if (back)
+        return cde::run_adaptive_backward<Family>(data, rules, f.threads, u, *journey, static_cast<const T*>(f.cotangent),
+                                                  static_cast<T*>(f.start), static_cast<T*>(f.moments));
+    if (f.keep) {
+        journey = new cde::Journey<T>{std::vector<cde::Path<T>>(), std::vector<cde::Index>(f.rows)};
+        f.journey = journey;
+        for (cde::Index thread = 0; thread < f.threads; ++thread) journey->paths.emplace_back(f.dim);
+    }
+    const auto counts = [](void* p) { return static_cast<std::int32_t*>(p); };
+    const cde::Outcome outcome{counts(f.accepted), counts(f.rejected), counts(f.status), static_cast<double*>(f.reached)};
+    return cde::run_adaptive<Family>(data, rules, f.threads, u, static_cast<T*>(f.end), outcome, &f.evaluations, journey);
+}
+
+template <class T>
+bool go(cde_adaptive& f, bool back) {
+    if (f.family != 0) return go<cde::Features<T>, T>(f, features<T>(f), back);
+    if (f.terms == 3) return go<cde::Ridge<T, 0, 3>, T>(f, ridge<T>(f), back);
+    return go<cde::Ridge<T, 0, 0>, T>(f, ridge<T>(f), back);
+}
+
+template <class Flow>
+std::int64_t tiles(const Flow& f) {
     const std::int64_t rows = f.is_double ? cde::R<double> : cde::R<float>;
     return cde::padded(f.rows, rows) / rows;
 }
 
-int run(const cde_flow* f, bool back) {
-    if (f->size != static_cast<std::int64_t>(sizeof(cde_flow))) return CDE_OTHER_LAYOUT;
+// Of one thread at one stage.
+template <class Flow>
+std::int64_t moment_numbers(const Flow& f) {
+    const std::int64_t wide = f.is_double ? cde::W<double> : cde::W<float>;
+    return f.family == 0 ? f.fields * wide : f.dim * cde::padded(f.terms, wide);
+}
+
+template <class Flow>
+int run(Flow* f, bool back) {
+    if (f->size != static_cast<std::int64_t>(sizeof(Flow))) return CDE_OTHER_LAYOUT;
     if (f->stages > cde::MOST_STAGES) return CDE_TOO_MANY_STAGES;
     try {
         return (f->is_double ? go<double>(*f, back) : go<float>(*f, back)) ? CDE_GOOD : CDE_NO_MEMORY;
@@ -107,12 +156,33 @@ int run(const cde_flow* f, bool back) {
 extern "C" {
 CDE_EXPORT int cde_flow_forward(const cde_flow* flow) { return run(flow, false); }
 CDE_EXPORT int cde_flow_backward(const cde_flow* flow) { return run(flow, true); }
+// Threads that there will be: `moments` must hold a slab for each. The way back takes as many as the way there.
+CDE_EXPORT std::int64_t cde_adaptive_threads(const cde_adaptive* f) { return std::min(f->threads, tiles(*f)); }
+CDE_EXPORT std::int64_t cde_adaptive_slab(const cde_adaptive* f) {
+    return f->pieces * moment_numbers(*f);
+}
+CDE_EXPORT int cde_adaptive_forward(cde_adaptive* flow) { return run(flow, false); }
+CDE_EXPORT int cde_adaptive_backward(cde_adaptive* flow) { return run(flow, true); }
+// The steps in order, (steps, rows): the widths, and the pieces they lie in.
+CDE_EXPORT void cde_adaptive_steps(int is_double, const void* journey, const std::int32_t* accepted, void* widths,
+                                   std::int64_t* pieces) {
+    const auto write = [&](auto zero) {
+        using T = decltype(zero);
+        static_cast<const cde::Journey<T>*>(journey)->write(accepted, static_cast<T*>(widths), pieces);
+    };
+    is_double ? write(0.0) : write(0.0f);
+}
+CDE_EXPORT void cde_adaptive_free(int is_double, void* journey) {
+    if (is_double)
+        delete static_cast<cde::Journey<double>*>(journey);
+    else
+        delete static_cast<cde::Journey<float>*>(journey);
+}
 // Rows of a tile.
 CDE_EXPORT std::int64_t cde_flow_rows(int is_double) { return is_double ? cde::R<double> : cde::R<float>; }
 // Numbers of one thread's moments, and how many threads there will be: `moments` must hold their product.
 CDE_EXPORT std::int64_t cde_flow_slab(const cde_flow* f) {
-    const std::int64_t wide = f->is_double ? cde::W<double> : cde::W<float>;
-    return f->steps * f->stages * (f->family == 0 ? f->fields * wide : f->dim * cde::padded(f->terms, wide));
+    return f->steps * f->stages * moment_numbers(*f);
 }
 CDE_EXPORT std::int64_t cde_flow_threads(const cde_flow* f) {
     return f->threads < tiles(*f) ? f->threads : tiles(*f);

@@ -150,6 +150,19 @@ bool in_threads(Index threads, Work&& work) {
     return good;
 }
 
+// The moments of all threads, in the order of the threads: the same sum whoever was first.
+template <class Family, class T = typename Family::Number>
+void add_slabs(T* moments, Index slab, Index threads) {
+    for (Index thread = 1; thread < threads; ++thread)
+        for (Index q = 0; q < slab; ++q) moments[q] += moments[thread * slab + q];
+    if constexpr (Family::lanes_apart)
+        for (Index q = 0; q < slab / W<T>; ++q) {
+            Vec<T> sum;
+            std::memcpy(&sum, moments + q * W<T>, sizeof(sum));
+            moments[q] = lane_sum<T>(sum);
+        }
+}
+
 // All steps. kept: (tiles, slots, dim, R), or null.
 template <class Family, class T = typename Family::Number>
 bool run_forward(const typename Family::Data& data, const Steps& steps, Index threads, const T* x, const T* u, T* end,
@@ -267,15 +280,7 @@ bool run_backward(const typename Family::Data& data, const Steps& steps, Index t
                 }
         }
     });
-    // In the order of the threads: the same sum whoever was first.
-    for (Index thread = 1; thread < threads; ++thread)
-        for (Index q = 0; q < slab; ++q) moments[q] += moments[thread * slab + q];
-    if constexpr (Family::lanes_apart)
-        for (Index q = 0; q < slab / W<T>; ++q) {
-            Vec<T> sum;
-            std::memcpy(&sum, moments + q * W<T>, sizeof(sum));
-            moments[q] = lane_sum<T>(sum);
-        }
+    add_slabs<Family>(moments, slab, threads);
     return good;
 }
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cde_nets.solver import opaque
 from cde_nets.solver.dynamics import Adjoint, Controlled, Counted, Dynamics, Moment
-from cde_nets.solver.opaque import readable
 
 # Below so many rows, or above this share of them, gathering costs more than it saves.
 ROWS, SHARE = 128, 0.75
@@ -64,7 +64,7 @@ def few(dynamics: Dynamics, wanted: Tensor) -> Tensor | None:
     Only where no row is told from another: controlled fields under one control. A user's function may hold a number
     for every row, and is asked at all of them.
     """
-    if not alike(dynamics) or len(wanted) < ROWS or not readable(wanted):
+    if not alike(dynamics) or len(wanted) < ROWS or not opaque.readable(wanted):
         return None
     rows = wanted.nonzero()[:, 0]
     return rows if 0 < len(rows) <= SHARE * len(wanted) else None

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 from cde_nets.options import options, positive
+from cde_nets.solver import opaque
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
-from cde_nets.solver.opaque import readable
 from cde_nets.solver.rest.iteration import Evaluated, Iteration, arrive, check_damping
 
 
@@ -50,7 +50,7 @@ class Picard(Method, Iteration):
         """Evaluations of f and nothing else, while all rows run and are finite: norms are wanted only at the end."""
         memory: Evaluated = state.memory
         at, residual, taken = memory.at, memory.residual, 0
-        if not readable(at) or not bool(state.running.all()):
+        if not opaque.readable(at) or not bool(state.running.all()):
             return state, 0
         while taken < most:
             value = at.add(residual, alpha=self.damping)
