@@ -68,7 +68,7 @@ _PACKED: Any = WeakTensorKeyDictionary()
 
 
 def _dense(fields: PolynomialFields) -> Packed:
-    """With every monomial: of those of degree >= 2 the place of one of a degree less, and what it is multiplied with."""
+    """With every monomial: of those of degree >= 2 the place of one of a degree less, and the variable times it."""
     parents, variables, start = [], [], 1
     for r in range(2, fields.degree + 1):
         parent, variable = fields._tables(r)

@@ -1,6 +1,7 @@
 """Rows that choose their steps in the C++ kernel: beside closed forms, and beside the plain steps."""
 
 import copy
+import ctypes
 import math
 import weakref
 
@@ -342,6 +343,22 @@ def test_without_a_gradient_no_steps_are_kept(journeys):
         end = flow(uneven(flow, 20))
     assert not len(journeys)
     assert not end.requires_grad
+
+
+def test_without_a_library_the_loop_takes_the_steps(monkeypatch, calls):
+    flow = flow_of("polynomial")
+    x = uneven(flow, 5)
+    expected = flow(x)
+    monkeypatch.setattr(adaptive, "available", lambda: False)
+    torch.testing.assert_close(flow(x), expected, rtol=1e-10, atol=0)
+    assert calls["forward"] == 1
+
+
+def test_a_library_of_another_version_is_refused():
+    call = adaptive._Adaptive()
+    call.size = ctypes.sizeof(call) - 8
+    with pytest.raises(RuntimeError, match="another version"):
+        adaptive.checked(adaptive.library().cde_adaptive_forward(ctypes.byref(call)))
 
 
 def test_long_journeys_have_many_blocks():

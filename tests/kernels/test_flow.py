@@ -391,7 +391,7 @@ def test_without_a_library_the_plain_steps_run_and_the_reason_is_said(monkeypatc
     assert flow.control.values.grad is not None
     monkeypatch.setattr(cpu, "native", lambda: missing)
     with pytest.raises(RuntimeError, match="The CPU kernels are not built"):
-        cpu._library()
+        cpu.library()
 
 
 @needs_library
@@ -399,12 +399,12 @@ def test_a_library_of_another_version_is_refused():
     flow = cpu._Flow()
     flow.size = ctypes.sizeof(cpu._Flow) - 8
     with pytest.raises(RuntimeError, match="another version"):
-        cpu._check(native().library.cde_flow_forward(ctypes.byref(flow)))
+        cpu.checked(native().library.cde_flow_forward(ctypes.byref(flow)))
     flow.size, flow.stages = ctypes.sizeof(cpu._Flow), 17
     with pytest.raises(ValueError, match="at most 16 stages"):
-        cpu._check(native().library.cde_flow_forward(ctypes.byref(flow)))
+        cpu.checked(native().library.cde_flow_forward(ctypes.byref(flow)))
     with pytest.raises(MemoryError, match="fewer rows"):
-        cpu._check(1)
+        cpu.checked(1)
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2"])
