@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,22 +143,61 @@ class Ran:
         return json.loads(self.out)
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Callable[..., Ran]:
-    """Run `cde-nets` in a process of its own, in an empty folder, with an empty cache and no named data."""
+# What `command` and `process` change of the environment: an empty cache and no named data, wherever tests run.
+def _environment(folder: Path, extra: dict[str, str] | None) -> dict[str, str | None]:
+    cache = str(folder / "cache")
+    return {"CDE_NETS_DATA": None, "XDG_CACHE_HOME": cache, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **(extra or {})}
 
-    def run(*arguments: str, env: dict[str, str] | None = None, timeout: float = 300) -> Ran:
-        clean = {name: value for name, value in os.environ.items() if name != "CDE_NETS_DATA"}
-        clean |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "100", "OMP_NUM_THREADS": "1", **(env or {})}
-        done = subprocess.run(
-            [sys.executable, "-m", "cde_nets", *arguments],
-            cwd=tmp_path,
-            env=clean,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+
+def run_process(folder: Path, *arguments: str, env: dict[str, str] | None = None, timeout: float = 300) -> Ran:
+    """Run `cde-nets` in a process of its own, in this folder, with an empty cache and no named data."""
+    changed = {**os.environ, **_environment(folder, env)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cde_nets", *arguments],
+        cwd=folder,
+        env={name: value for name, value in changed.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., Ran]:
+    """Run `cde-nets` in a process of its own, in an empty folder: for exit codes, streams and what is imported."""
+    return partial(run_process, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def process_in() -> Callable[..., Ran]:
+    """As `process`, in a folder that is named first: for what the tests of a module share."""
+    return run_process
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """As `process`, without a process: many times as quick, as torch is imported already.
+
+    As a user sees it, so without the shape checker. An error that would be a traceback is raised here.
+    """
+    from typer.testing import CliRunner
+
+    from cde_nets.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Ran:
+        threads, checked = torch.get_num_threads(), not jaxtyping.config.jaxtyping_disable
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            done = CliRunner().invoke(
+                app, arguments, prog_name="cde-nets", env=_environment(tmp_path, env), catch_exceptions=False
+            )
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", not checked)
+            torch.set_num_threads(threads)
+        return Ran(done.exit_code, done.stdout, done.stderr)
 
     return run
