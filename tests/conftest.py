@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# Tests are many small solves: on a busy machine threads that wait for each other make them many times slower. Before
+# NumPy and torch are imported, who look once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-# Tests are many small solves: on a busy machine threads that wait for each other make them many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
 ROOMS = ("conditions", "controls", "fields", "gradient", "nn", "plot", "solver", "train")
@@ -33,6 +34,43 @@ def bad_input() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def unchecked(bad_input: None) -> None:
+    """Without the shape checker, where it would take most of the time and what is called is checked in its own room."""
+
+
+class Looks:
+    """A clock that goes on by a hundredth of a second whenever it is looked at.
+
+    Attributes:
+        now: seconds.
+    """
+
+    TICK = 0.01
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """The time, a tick later than at the last look."""
+        self.now += self.TICK
+        return self.now
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """The clock of `cde_nets.steer`, which looks before every step: limits of time become limits of steps.
+
+    So what a search has time for is the same on every machine, however busy.
+    """
+    from cde_nets.steer import damped, energy, interpolate, regularized, search, starts  # noqa: F401
+
+    clock = Looks()
+    for name in ("damped", "energy", "interpolate", "regularized", "search", "starts"):
+        monkeypatch.setattr(sys.modules[f"cde_nets.steer.{name}"], "time", clock)
+    return clock
 
 
 @pytest.fixture
