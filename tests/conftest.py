@@ -42,20 +42,19 @@ def unchecked(bad_input: None) -> None:
 
 
 class Looks:
-    """A clock that goes on by a hundredth of a second whenever it is looked at.
+    """A clock that goes on whenever it is looked at.
 
     Attributes:
         now: seconds.
+        tick: seconds from look to look.
     """
 
-    TICK = 0.01
-
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now, self.tick = 0.0, 0.01
 
     def monotonic(self) -> float:
         """The time, a tick later than at the last look."""
-        self.now += self.TICK
+        self.now += self.tick
         return self.now
 
 

@@ -98,7 +98,7 @@ def test_least_energy_is_less(command):
     assert short.json["energy"] < 0.99 * plain.json["energy"]
 
 
-def test_an_ode_that_is_not_reached_exits_with_one(command, tmp_path):
+def test_an_ode_that_is_not_reached_exits_with_one(command, tmp_path, looks):
     (tmp_path / "fields.txt").write_text("symbols: x\nV1 = 1\nV2 = x\nV3 = x**2\n")
     (tmp_path / "here.txt").write_text("0\n0.2\n")
     (tmp_path / "there.txt").write_text("0.2\n0\n")
