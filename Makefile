@@ -11,7 +11,7 @@ mnist: .venv/ready  ## Train MNIST with 745 numbers: about three minutes. OPTION
 	$(BIN)/cde-nets train mnist $(OPTIONS)
 
 test: .venv/ready  ## Run the tests.
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/ready  ## Check style and types.
 	$(BIN)/ruff check .

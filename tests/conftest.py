@@ -6,17 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+# Tests are many small solves: on a busy machine threads that wait for each other make them many times slower. Before
+# NumPy and torch are imported, who look once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-# Tests are many small solves: on a busy machine threads that wait for each other make them many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
 ROOMS = ("conditions", "controls", "fields", "gradient", "nn", "plot", "solver", "train")
@@ -32,6 +34,42 @@ def bad_input() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def unchecked(bad_input: None) -> None:
+    """Without the shape checker, where it would take most of the time and what is called is checked in its own room."""
+
+
+class Looks:
+    """A clock that goes on whenever it is looked at.
+
+    Attributes:
+        now: seconds.
+        tick: seconds from look to look.
+    """
+
+    def __init__(self) -> None:
+        self.now, self.tick = 0.0, 0.01
+
+    def monotonic(self) -> float:
+        """The time, a tick later than at the last look."""
+        self.now += self.tick
+        return self.now
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """The clock of `cde_nets.steer`, which looks before every step: limits of time become limits of steps.
+
+    So what a search has time for is the same on every machine, however busy.
+    """
+    from cde_nets.steer import damped, energy, interpolate, regularized, search, starts  # noqa: F401
+
+    clock = Looks()
+    for name in ("damped", "energy", "interpolate", "regularized", "search", "starts"):
+        monkeypatch.setattr(sys.modules[f"cde_nets.steer.{name}"], "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -142,22 +180,61 @@ class Ran:
         return json.loads(self.out)
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Callable[..., Ran]:
-    """Run `cde-nets` in a process of its own, in an empty folder, with an empty cache and no named data."""
+# What `command` and `process` change of the environment: an empty cache and no named data, wherever tests run.
+def _environment(folder: Path, extra: dict[str, str] | None) -> dict[str, str | None]:
+    cache = str(folder / "cache")
+    return {"CDE_NETS_DATA": None, "XDG_CACHE_HOME": cache, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **(extra or {})}
 
-    def run(*arguments: str, env: dict[str, str] | None = None, timeout: float = 300) -> Ran:
-        clean = {name: value for name, value in os.environ.items() if name != "CDE_NETS_DATA"}
-        clean |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "100", "OMP_NUM_THREADS": "1", **(env or {})}
-        done = subprocess.run(
-            [sys.executable, "-m", "cde_nets", *arguments],
-            cwd=tmp_path,
-            env=clean,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+
+def run_process(folder: Path, *arguments: str, env: dict[str, str] | None = None, timeout: float = 300) -> Ran:
+    """Run `cde-nets` in a process of its own, in this folder, with an empty cache and no named data."""
+    changed = {**os.environ, **_environment(folder, env)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cde_nets", *arguments],
+        cwd=folder,
+        env={name: value for name, value in changed.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., Ran]:
+    """Run `cde-nets` in a process of its own, in an empty folder: for exit codes, streams and what is imported."""
+    return partial(run_process, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def process_in() -> Callable[..., Ran]:
+    """As `process`, in a folder that is named first: for what the tests of a module share."""
+    return run_process
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """As `process`, without a process: many times as quick, as torch is imported already.
+
+    As a user sees it, so without the shape checker. An error that would be a traceback is raised here.
+    """
+    from typer.testing import CliRunner
+
+    from cde_nets.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Ran:
+        threads, checked = torch.get_num_threads(), not jaxtyping.config.jaxtyping_disable
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            done = CliRunner().invoke(
+                app, arguments, prog_name="cde-nets", env=_environment(tmp_path, env), catch_exceptions=False
+            )
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", not checked)
+            torch.set_num_threads(threads)
+        return Ran(done.exit_code, done.stdout, done.stderr)
 
     return run

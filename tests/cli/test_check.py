@@ -58,6 +58,13 @@ def test_brackets_in_latex(command, text):
     assert r"\left[V_{1}, V_{2}\right] &= \left(2 x_{1} x_{2} - 1, x_{1}^{2}\right) \\" in ran.out
 
 
+def test_errors_of_a_real_process_are_one_line_without_a_traceback(process):
+    ran = process("check", "polynomal")
+    assert (ran.code, ran.out) == (2, "")
+    assert "neither a file nor a family; did you mean 'polynomial'?" in ran.err
+    assert ran.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -20,14 +20,14 @@ def test_what_runs_here(command):
     assert native().description[:40] in words
 
 
-def test_without_kernels_it_says_what_to_install(command, tmp_path):
+def test_without_kernels_it_says_what_to_install(process, tmp_path):
     """A package whose install found no compiler."""
     (tmp_path / "sitecustomize.py").write_text(
         "import pathlib\n"
         "exists = pathlib.Path.exists\n"
         "pathlib.Path.exists = lambda path, **options: '_flow_' not in path.name and exists(path, **options)\n"
     )
-    ran = command("info", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
+    ran = process("info", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
     assert ran.code == 0, ran.err
     assert "the plain versions run" in ran.out
     assert "apt install g++" in ran.out

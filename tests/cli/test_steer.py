@@ -1,6 +1,7 @@
 """`cde-nets steer`, as a user runs it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def test_random_points_arrive_and_all_is_written(command, tmp_path):
     torch.testing.assert_close(result["lam"] * (flow(x) - x).detach(), y, rtol=0, atol=1e-9)
 
 
-def test_fields_points_and_targets_from_files(command, tmp_path):
+def test_fields_points_and_targets_from_files(process, tmp_path):
     (tmp_path / "fields.txt").write_text(HEISENBERG)
     (tmp_path / "here.txt").write_text("0 0 0\n")
     (tmp_path / "there.txt").write_text("0, 0, 1/4\n")
-    ran = command(
+    ran = process(
         "steer", "fields.txt", "--points", "here.txt", "--targets", "there.txt", "--identity", "--steps", "8",
         "--refine-to", "1e-8", "--json",
     )  # fmt: skip
@@ -66,28 +67,25 @@ def test_a_proof_that_fails_exits_with_one_after_the_result_was_written(command,
     assert json.loads((tmp_path / "run" / "result.json").read_text())["proof"] == ran.json["proof"]
 
 
-def test_the_controls_are_written_before_the_proof(command, tmp_path):
-    # python-flint is at hand when it is asked for first, and gone when the proof begins.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import cde_nets.steer.proof\n"
-        "import cde_nets.cli.steer\n"
-        "import cde_nets.steer\n"
-        "def broken(*_, **__): raise OSError('broken off')\n"
-        "cde_nets.steer.prove_interpolation = broken\n"
-    )
+def test_the_controls_are_written_before_the_proof(command, tmp_path, monkeypatch):
     pytest.importorskip("flint")
+
+    def broken(*_, **__):
+        raise OSError("broken off")
+
+    monkeypatch.setattr(cn.steer, "prove_interpolation", broken)
     ran = command(
-        "steer", "polynomial", "--points", "1", "--lam", "20", "--steps", "8", "--prove", "--out", "run",
-        env={"PYTHONPATH": str(tmp_path)},
+        "steer", "polynomial", "--points", "1", "--lam", "20", "--steps", "8", "--prove", "--out", "run"
     )  # fmt: skip
     assert ran.code == 1
     assert "broken off" in ran.err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["solved"]
 
 
-def test_a_proof_without_python_flint_is_refused_before_work(command, tmp_path):
-    (tmp_path / "flint.py").write_text("raise ImportError('none')\n")
-    ran = command("steer", "polynomial", "--prove", "--out", "run", env={"PYTHONPATH": str(tmp_path)})
+def test_a_proof_without_python_flint_is_refused_before_work(command, tmp_path, monkeypatch):
+    # What `import flint` does where there is none.
+    monkeypatch.setitem(sys.modules, "flint", None)
+    ran = command("steer", "polynomial", "--prove", "--out", "run")
     assert ran.code == 2
     assert 'pip install "cde-nets[proof]"' in " ".join(ran.err.split())
     assert not (tmp_path / "run").exists()
@@ -100,7 +98,7 @@ def test_least_energy_is_less(command):
     assert short.json["energy"] < 0.99 * plain.json["energy"]
 
 
-def test_an_ode_that_is_not_reached_exits_with_one(command, tmp_path):
+def test_an_ode_that_is_not_reached_exits_with_one(command, tmp_path, looks):
     (tmp_path / "fields.txt").write_text("symbols: x\nV1 = 1\nV2 = x\nV3 = x**2\n")
     (tmp_path / "here.txt").write_text("0\n0.2\n")
     (tmp_path / "there.txt").write_text("0.2\n0\n")
@@ -122,12 +120,20 @@ def test_an_animation(command, tmp_path):
     assert (tmp_path / "run" / "targets.png").exists()
 
 
-def test_what_is_not_found_is_told_written_and_exits_with_one(command, tmp_path):
-    ran = command("steer", "linear", "--points", "6", "--lam", "1", "--time-limit", "2", "--out", "run")
+def test_what_is_not_found_is_told_written_and_exits_with_one(process, tmp_path):
+    ran = process("steer", "linear", "--points", "6", "--lam", "1", "--time-limit", "2", "--out", "run")
     assert ran.code == 1
     assert "not solved: try a larger lam" in ran.out
     assert "warning: The fields may not reach the targets. Not proved: rank 4 of 12" in ran.err
     assert not json.loads((tmp_path / "run" / "result.json").read_text())["solved"]
+
+
+def test_errors_of_a_real_process_are_one_line_without_a_traceback(process, tmp_path):
+    ran = process("steer", "cubic")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'cubic' is neither a file nor a family" in ran.err
+    assert ran.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

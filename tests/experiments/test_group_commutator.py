@@ -12,8 +12,7 @@ from experiments import group_commutator as experiment
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, bad_input):
-    # The shape checker would take most of the time.
+def quick(monkeypatch, unchecked):
     monkeypatch.setattr(experiment, "TIMES", experiment.TIMES[::2])
 
 

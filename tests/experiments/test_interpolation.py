@@ -15,7 +15,7 @@ QUICK = Trial("numbers", "polynomial", 3, 6, 2, 0, 5.0, 6, 4, seconds=10.0)
 
 
 @pytest.mark.parametrize("family", ["polynomial", "ridge", "five"])
-def test_a_trial_says_what_was_reached(family):
+def test_a_trial_says_what_was_reached(family, looks):
     row = interpolation.measure(replace(QUICK, family=family, count=5 if family == "five" else 6))
     assert row["reached"]
     assert row["residual"] <= 1e-10

@@ -12,7 +12,7 @@ from experiments import on_the_line as experiment
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, looks, unchecked):
     monkeypatch.setattr(experiment, "INTERVALS", 2)
     monkeypatch.setattr(experiment, "FINE", 64)
     monkeypatch.setattr(experiment, "STEERED", 3)

@@ -44,8 +44,7 @@ def follow(velocity, start, values):
 
 
 @pytest.fixture
-def quick(monkeypatch, bad_input):
-    # The shape checker would take most of the time.
+def quick(monkeypatch, looks, unchecked):
     monkeypatch.setattr(experiment, "STEPS", 12)
 
 

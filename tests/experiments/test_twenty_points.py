@@ -10,7 +10,7 @@ import cde_nets as cn
 from experiments import twenty_points
 
 
-@pytest.mark.usefixtures("bad_input")
+@pytest.mark.usefixtures("unchecked", "looks")
 def test_the_ode_carries_the_points_that_are_drawn(tmp_path):
     ran = CliRunner().invoke(twenty_points.app, ["--points", "2", "--out", str(tmp_path), "--time-limit", "100"])
     assert ran.exit_code == 0, ran.output

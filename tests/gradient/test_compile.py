@@ -41,7 +41,7 @@ def controlled(x):
     return solve(InitialValueProblem.controlled(fields, control, x), RungeKutta("midpoint", steps=2), throw=False).value
 
 def module(x):
-    return solve(InitialValueProblem(field, x), RungeKutta("dopri5", steps=2), throw=False).value
+    return solve(InitialValueProblem(field, x), RungeKutta("bosh3", steps=2), throw=False).value
 
 def statuses(x):
     solution = flow.solve(x)

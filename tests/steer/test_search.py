@@ -16,6 +16,8 @@ from cde_nets.steer.energy import shorten
 from cde_nets.steer.search import Search
 from cde_nets.steer.starts import loops
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 F = cn.PolynomialFields.random(3, 6, 2, seed=0, dtype=torch.float64)
 PLANE = cn.PolynomialFields.random(2, 5, 2, seed=0, dtype=torch.float64)
 # x' = u and x' = u x**2 on the line, from 1.
@@ -32,9 +34,9 @@ def along(fields, x, steps=8, substeps=1, method="rk4"):
     return Endpoint(fields, x, TABLEAUS[method].bare, substeps)
 
 
-def searching(endpoint, shift, steps, seconds=math.inf, tolerance=1e-10):
+def searching(endpoint, shift, steps, deadline=math.inf, tolerance=1e-10):
     generator = torch.Generator().manual_seed(0)
-    return Search(endpoint, shift, steps, tolerance, time.monotonic() + seconds, generator)
+    return Search(endpoint, shift, steps, tolerance, deadline, generator)
 
 
 def ode(fields, found, x):
@@ -71,16 +73,16 @@ def test_without_lambda_the_ode_of_a_small_one_is_reached():
     assert (found.lam * (ode(F, found, x) - x) - y).abs().max() < 2e-8
 
 
-def test_where_the_ode_of_the_smallest_lambda_is_out_of_reach_that_of_a_larger_one_is_taken():
+def test_where_the_ode_of_the_smallest_lambda_is_out_of_reach_that_of_a_larger_one_is_taken(looks):
     # The order of points on the line is the ODE's to keep: with lambda 2 they would change it, with 5 and more not.
     line = cn.PolynomialFields.random(1, 4, 3, seed=0, dtype=torch.float64)
     x = torch.tensor([[0.0], [0.2]], dtype=torch.float64)
     y = torch.tensor([[0.5], [-0.3]], dtype=torch.float64)
     assert float((x + y / 2).diff(dim=0)) < 0 < float((x + y / 5).diff(dim=0))
-    search = searching(along(line, x), y, 8, seconds=20)
+    search = searching(along(line, x), y, 8)
     with torch.no_grad():
         assert all(search.solve(lam) for lam in (5.0, 2.0)), "with coarse steps both are reached"
-        search.deadline = time.monotonic() + 6
+        search.deadline = looks.now + 6
         search.finish(False, 1e-6, 4)
     assert search.best.lam == 5
     assert search.best.refined <= 1e-6
@@ -91,7 +93,7 @@ def test_the_descent_leaves_time_for_what_comes_after_it(monkeypatch):
     # Each lambda takes a second; 10 seconds in all.
     clock = [0.0]
     monkeypatch.setattr("cde_nets.steer.search.time.monotonic", lambda: clock[0])
-    search = searching(along(LINE, ONE), ONE, 4, seconds=10)
+    search = searching(along(LINE, ONE), ONE, 4, deadline=10)
 
     def solve(lam):
         clock[0] += 1
@@ -106,7 +108,7 @@ def test_the_descent_leaves_time_for_what_comes_after_it(monkeypatch):
     assert search.best.missing == (f"lambda below {search.best.lam:g}",)
 
 
-def test_a_lambda_out_of_reach_does_not_take_all_the_time():
+def test_a_lambda_out_of_reach_does_not_take_all_the_time(looks):
     # Two ends that all but meet at lambda 10: others are reached.
     x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.3, -0.8]], dtype=torch.float64)
     for off in (0.0, 1e-5):
@@ -128,14 +130,23 @@ def test_a_control_far_from_the_ode_is_told_with_the_way_out():
     assert "ODE" not in near.reason
 
 
-def test_a_search_ends_when_time_is_up():
+def test_a_search_ends_when_time_is_up(looks):
     fields = cn.RidgeFields.random(6, 4, 3, seed=0, dtype=torch.float64)
-    x, y = uniform(24, 6, 0), uniform(24, 6, 1)
-    begun = time.monotonic()
+    x, y = uniform(12, 6, 0), uniform(12, 6, 1)
     found = cn.interpolate(fields, x, y, lam=1.0, time_limit=1, certify=False)
     assert not found
+    # A hundred looks at the clock; after those it is looked at once by each loop that is left, and no step is taken.
+    assert 1 < looks.now < 1.2
+
+
+def test_by_the_clock_on_the_wall_a_search_ends_as_well():
+    fields = cn.RidgeFields.random(6, 4, 3, seed=0, dtype=torch.float64)
+    x, y = uniform(6, 6, 0), uniform(6, 6, 1)
+    begun = time.monotonic()
+    found = cn.interpolate(fields, x, y, lam=0.1, time_limit=0.5, certify=False)
+    assert not found
     # A Jacobian at work is finished, and flows are compared: far less than the minute that is the default.
-    assert time.monotonic() - begun < 40
+    assert 0.5 < time.monotonic() - begun < 40
 
 
 def test_loops_that_are_all_lost_stop_at_the_deadline():

@@ -59,7 +59,11 @@ def test_brackets_of_a_depth_span_no_more_than_their_number_and_their_degree(dep
     made = theory.MonomialProgram(theory.monomial_exponents(2, 2), rng.integers(-9, 10, (3, 2, 6)))
     points = [[Fraction(int(a), 7), int(b)] for a, b in rng.integers(-99, 100, (20, 2))]
     fields = made.to_sympy((x, y))
-    rows = [theory.evaluate_at(W, (x, y), points) for W in theory.lie_algebra(fields, (x, y), depth)]
+    rows = []
+    for W in theory.lie_algebra(fields, (x, y), depth):
+        # Exact, of SymPy's rational numbers, and many times as quick as to substitute them.
+        values = sympy.lambdify((x, y), list(W.components), "sympy")
+        rows.append([value for point in points for value in values(*map(sympy.Rational, point))])
     assert (
         sympy.polys.matrices.DomainMatrix.from_Matrix(sympy.Matrix(rows)).to_field().rank()
         == by_depth(made, 20, depth).rank
