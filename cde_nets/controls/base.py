@@ -92,6 +92,10 @@ class Control(nn.Module, ABC):
         middle = torch.from_numpy((left + right) / 2).to(self.device)
         return self.at(times, middle) if self.rows is None else self.at(times[..., None], middle[..., None])
 
+    def on_steps(self, mesh: Sequence[float]) -> Float[Tensor, "steps count"] | None:
+        """U on every step of a mesh as `on_mesh` takes it, where it does not change within any; None for others."""
+        return None
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of u: that of the control's numbers."""

@@ -39,11 +39,12 @@ class PiecewiseConstantControl(OnIntervals):
 
     def on_mesh(self, mesh: Sequence[float], nodes: Sequence[float]) -> Float[Tensor, "steps stages {self.count}"]:
         """The interval's values at every node; see `Control.on_mesh`."""
+        values = self.on_steps(mesh)[:, None, :]
+        return values if len(nodes) == 1 else values.expand(-1, len(nodes), -1)
+
+    def on_steps(self, mesh: Sequence[float]) -> Float[Tensor, "steps {self.count}"]:
+        """The interval's values; see `Control.on_steps`."""
         interval = equal.intervals_of(tuple(mesh), self.steps)
         if interval == tuple(range(self.steps)):
-            chosen: Tensor = self.values
-        else:
-            chosen = self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]
-        each = chosen.unsqueeze(1)
-        # Methods of one stage are those of the smallest flows, where a view takes time.
-        return each if len(nodes) == 1 else each.expand(-1, len(nodes), -1)
+            return self.values
+        return self.values[torch.tensor(interval, dtype=torch.int64, device=self.values.device)]

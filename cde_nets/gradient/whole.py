@@ -55,13 +55,17 @@ class Prepared:
 
         Args:
             x: initial states, shape (rows, dim).
-            values: the control at every stage, shape (steps, stages, count).
+            values: the control at every stage, shape (steps, stages, count), or on every step, shape (steps, count).
         """
         if torch.is_grad_enabled() and (x.requires_grad or values.requires_grad):
             found: tuple[Tensor, Tensor] = _Whole.apply(self, x, values)  # type: ignore[no-untyped-call]
             return found
-        end, accepted, _ = self.whole.forward(x, values, self.stride, keep=False)
+        end, accepted, _ = self.whole.forward(x, self.at_stages(values), self.stride, keep=False)
         return end, accepted
+
+    def at_stages(self, values: Tensor) -> Tensor:
+        """The control at every stage."""
+        return values if values.ndim == 3 else values[:, None].expand(-1, self.tableau.stages, -1)
 
     def solution(self, end: Tensor, accepted: Tensor) -> Solution:
         """What became of each row."""
@@ -104,7 +108,7 @@ def _times(mesh: tuple[float, ...]) -> Tensor:
 class _Whole(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, prepared: Prepared, x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        end, accepted, kept = prepared.whole.forward(x, values, prepared.stride, keep=True)
+        end, accepted, kept = prepared.whole.forward(x, prepared.at_stages(values), prepared.stride, keep=True)
         ctx.prepared = prepared
         ctx.save_for_backward(x, values, accepted, kept)
         ctx.mark_non_differentiable(accepted)
@@ -118,9 +122,9 @@ class _Whole(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, *_again(prepared, x, values, accepted, cotangent, needs)
         start, moments = prepared.whole.backward(
-            cotangent, values, prepared.stride, kept, accepted, start_wanted=needs[0]
+            cotangent, prepared.at_stages(values), prepared.stride, kept, accepted, start_wanted=needs[0]
         )
-        return None, start, moments if needs[1] else None
+        return None, start, moments.sum(1) if values.ndim == 2 else moments
 
 
 def _again(
@@ -129,6 +133,8 @@ def _again(
     """With a graph of its own: the steps are taken once more under autograd."""
     mesh, alive = prepared.mesh, accepted == prepared.steps
     taken = [Taken(Step(n, mesh[n + 1] - mesh[n]), alive) for n in range(prepared.steps)]
-    dynamics = OnMesh([prepared.family] * prepared.steps, values)
+    u = prepared.at_stages(values)
+    dynamics = OnMesh([prepared.family] * prepared.steps, u)
     plan = Plan(dynamics, prepared.tableau, None, taken, None, False, leaves=1, outputs=1, mixing=1.0)
-    return again(plan, x, [values], alive, [cotangent], needs)
+    start, moments = again(plan, x, [u], alive, [cotangent], needs)
+    return [start, moments.sum(1) if moments is not None and values.ndim == 2 else moments]

@@ -114,7 +114,7 @@ def _record():
     )
     adaptive = Adaptive(
         "adaptive-cubic",
-        (Adapted("ours", "PI", time, 7, 1e-6, 1e-6), Adapted("peer", "I", time, 9, 1e-6, float("nan"), 1.0)),
+        (Adapted("ours", "PI", time, 7, 21, 1e-6, 1e-6), Adapted("peer", "I", time, 9, 36, 1e-6, float("nan"), 1.0)),
     )
     return Record(
         "2026-01-01", 3, machine, (fixed,), (adaptive,), (Held("ours", "ridge", 2.0, 300.0, time),), ("scan",)
