@@ -124,7 +124,7 @@ class _Whole(torch.autograd.Function):
         start, moments = prepared.whole.backward(
             cotangent, prepared.at_stages(values), prepared.stride, kept, accepted, start_wanted=needs[0]
         )
-        return None, start, moments.sum(1) if values.ndim == 2 else moments
+        return None, start, _of_steps(moments) if values.ndim == 2 else moments
 
 
 def _again(
@@ -137,4 +137,9 @@ def _again(
     dynamics = OnMesh([prepared.family] * prepared.steps, u)
     plan = Plan(dynamics, prepared.tableau, None, taken, None, False, leaves=1, outputs=1, mixing=1.0)
     start, moments = again(plan, x, [u], alive, [cotangent], needs)
-    return [start, moments.sum(1) if moments is not None and values.ndim == 2 else moments]
+    return [start, _of_steps(moments) if moments is not None and values.ndim == 2 else moments]
+
+
+def _of_steps(moments: Tensor) -> Tensor:
+    """What a control that is constant on steps gets: the sum over the stages."""
+    return moments[:, 0] if moments.shape[1] == 1 else moments.sum(1)
