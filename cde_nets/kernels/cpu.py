@@ -12,7 +12,9 @@ from cde_nets.kernels import products
 from cde_nets.kernels.codes import RIDGE
 from cde_nets.kernels.native import native
 
-_SIZES = ("size", "family", "is_double", "threads", "rows", "dim", "steps", "stages", "every", "fields", "terms")
+_SIZES = (
+    *("size", "family", "is_double", "threads", "rows", "dim", "steps", "stages", "every", "held", "fields", "terms"),
+)
 _POINTERS = ("widths", "a", "b", "first", "second", "third", "x", "u", "end", "accepted", "kept", "cotangent", "start")
 
 
@@ -33,6 +35,19 @@ def by_products(family: int, coefficients: Sequence[Tensor]) -> bool:
     return family == RIDGE and coefficients[0].numel() > MOST_NUMBERS
 
 
+# Pre-activations of ridge fields are held from the way there where they take no more bytes than the outer caches, and
+# an allocator that keeps its pages, have: as above.
+MOST_HELD = 2**25
+
+
+def holds(x: Tensor, coefficients: Sequence[Tensor], family: int, widths: Tensor, tableau: Tensor, every: int) -> bool:
+    """Whether the way back is given all pre-activations instead of states."""
+    if family != RIDGE or every > 1:
+        return False
+    numbers = x.numel() * len(coefficients[0]) * len(widths) * tableau.shape[1]
+    return numbers * x.element_size() <= MOST_HELD
+
+
 def kept_numbers(
     x: Tensor, coefficients: Sequence[Tensor], family: int, widths: Tensor, tableau: Tensor, every: int
 ) -> int:
@@ -42,7 +57,11 @@ def kept_numbers(
     if by_products(family, coefficients):
         return products.kept_numbers(rows, coefficients[1].shape[0], dim, tableau.shape[1], steps, every)
     tile = native().tiles[x.dtype == torch.float64]
-    return -(-rows // tile) * tile * -(-steps // every) * dim
+    tiled = -(-rows // tile) * tile
+    if holds(x, coefficients, family, widths, tableau, every):
+        # Matrices have an even number of rows there.
+        return tiled * steps * tableau.shape[1] * len(coefficients[0]) * (dim + dim % 2)
+    return tiled * -(-steps // every) * dim
 
 
 def forward(
@@ -58,14 +77,14 @@ def forward(
     """As the operator `cde_nets::flow`."""
     if by_products(family, coefficients):
         return products.forward(x, u, coefficients, widths, tableau, every, keep=keep)
-    flow, held = _flow(x.shape, u, coefficients, family, widths, tableau, every)
+    flow, given = _flow(x, u, coefficients, family, widths, tableau, every)
     x, end = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     accepted = torch.empty(x.shape[0], dtype=torch.int32)
     kept = torch.empty(kept_numbers(x, coefficients, family, widths, tableau, every) if keep else 0, dtype=x.dtype)
     flow.x, flow.end, flow.accepted = x.data_ptr(), end.data_ptr(), accepted.data_ptr()
     flow.kept = kept.data_ptr() if keep else None
     checked(library().cde_flow_forward(ctypes.byref(flow)))
-    del held
+    del given
     return end, accepted, kept
 
 
@@ -84,7 +103,7 @@ def backward(
     """As the operator `cde_nets::flow_backward`."""
     if by_products(family, coefficients):
         return products.backward(cotangent, u, coefficients, widths, tableau, every, kept, accepted, start_wanted)
-    flow, held = _flow(cotangent.shape, u, coefficients, family, widths, tableau, every)
+    flow, given = _flow(cotangent, u, coefficients, family, widths, tableau, every)
     cotangent = cotangent.contiguous()
     it = ctypes.byref(flow)
     slab = library().cde_flow_slab(it)
@@ -93,7 +112,7 @@ def backward(
     flow.kept, flow.accepted, flow.cotangent = kept.data_ptr(), accepted.data_ptr(), cotangent.data_ptr()
     flow.start, flow.moments = start.data_ptr() if start_wanted else None, moments.data_ptr()
     checked(library().cde_flow_backward(it))
-    del held
+    del given
     # The answer stands in front; the features' axis is padded to whole vectors.
     if family == RIDGE:
         return start, moments[: u.numel()].view(u.shape)
@@ -113,7 +132,7 @@ def library() -> ctypes.CDLL:
 
 
 def _flow(
-    shape: Sequence[int],
+    x: Tensor,
     u: Tensor,
     coefficients: Sequence[Tensor],
     family: int,
@@ -130,10 +149,11 @@ def _flow(
         family,
         u.dtype == torch.float64,
         torch.get_num_threads(),
-        *shape,
+        *x.shape,
         len(widths),
         stages,
         every,
+        holds(x, coefficients, family, widths, tableau, every),
         len(coefficients[0]) if family == RIDGE else 0,
         coefficients[2].shape[1] if family == RIDGE else u.shape[-1],
         widths.data_ptr(),

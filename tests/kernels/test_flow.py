@@ -63,10 +63,17 @@ def launches(monkeypatch):
     return seen
 
 
+@pytest.fixture(params=["held", "made again"])
+def held(request, monkeypatch):
+    """Where the way back has the pre-activations of ridge fields from."""
+    if request.param == "made again":
+        monkeypatch.setattr(cpu, "MOST_HELD", 0)
+
+
 @needs_library
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["euler", "rk4"])
-def test_a_kernel_is_the_plain_steps(family, method, launches):
+def test_a_kernel_is_the_plain_steps(family, method, launches, held):
     flow, x = make(family, method)
     found = gradients(flow, x, weights(x))
     assert launches == {"forward": 1, "backward": 1}
@@ -80,7 +87,7 @@ def test_a_kernel_is_the_plain_steps(family, method, launches):
 @needs_library
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", ["ridge", "polynomials"])
-def test_every_tableau_against_autograd_through_the_definition(method, family):
+def test_every_tableau_against_autograd_through_the_definition(method, family, held):
     flow, x = make(family, method, rows=5)
     fields, table = flow.families[0], cn.RungeKutta(method).tableau
     found = gradients(flow, x, weights(x))
@@ -107,7 +114,7 @@ def test_every_tableau_against_autograd_through_the_definition(method, family):
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 64, 130])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("family", ["ridge", "polynomials"])
-def test_rows_that_do_not_fill_a_tile_and_threads_that_share_them(rows, threads, family):
+def test_rows_that_do_not_fill_a_tile_and_threads_that_share_them(rows, threads, family, held):
     flow, x = make(family, rows=rows)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -147,6 +154,17 @@ def test_states_kept_now_and_then_give_the_same_bits(budget, family, launches):
 
 
 @needs_library
+@pytest.mark.parametrize("family", ["ridge", "ridge in groups", "ridge in the plane"])
+@pytest.mark.parametrize("method", METHODS)
+def test_pre_activations_that_are_held_change_no_bit(family, method, monkeypatch):
+    flow, x = make(family, method)
+    found = gradients(flow, x, weights(x))
+    monkeypatch.setattr(cpu, "MOST_HELD", 0)
+    for one, other in zip(found, gradients(flow, x, weights(x)), strict=True):
+        assert torch.equal(one, other)
+
+
+@needs_library
 def test_fewer_states_are_kept():
     x, table = torch.zeros(64, 5), torch.zeros(2, 1)
     sizes = [cpu.kept_numbers(x, [], 1, torch.zeros(100), table, every) for every in (1, 10, 100)]
@@ -156,7 +174,7 @@ def test_fewer_states_are_kept():
 @needs_library
 @pytest.mark.parametrize("family", ["ridge", "polynomials"])
 @pytest.mark.parametrize("gradient", [cn.Discrete(), cn.Checkpointed()])
-def test_rows_fail_alone(family, gradient):
+def test_rows_fail_alone(family, gradient, held):
     flow, x = make(family, "rk4", rows=40, gradient=gradient, throw=False)
     with torch.no_grad():
         x[3], x[7, 1], x[35] = 1e3, torch.nan, 1e200

@@ -66,6 +66,10 @@ class Features {
         }
     }
 
+    // Nothing is held from the way there: features are cheaper to make again than to read.
+    static Index held_size(const Data&) { return 0; }
+    void hold(T*) {}
+
     static Index moment_size(const Data& data) { return data.dim * data.lanes(); }
     static constexpr bool lanes_apart = false;
 

@@ -24,7 +24,7 @@ extern "C" {
 
 // One flow. Python fills it once, and the pointers anew at every call; its field `size` guards against another layout.
 struct cde_flow {
-    std::int64_t size, family, is_double, threads, rows, dim, steps, stages, every, fields, terms;
+    std::int64_t size, family, is_double, threads, rows, dim, steps, stages, every, held, fields, terms;
     const double *widths, *a, *b;
     const void* coefficients[3];  // ridge: C, b, sigma; features: parent, variable
     const void *x, *u;
@@ -65,7 +65,7 @@ cde::FeatureData<T> features(const Flow& f) {
 
 template <class Family, class T>
 bool go(const cde_flow& f, const typename Family::Data& data, bool back) {
-    const cde::Steps steps{f.rows, f.steps, f.stages, f.every, f.widths, f.a, f.b};
+    const cde::Steps steps{f.rows, f.steps, f.stages, f.every, f.held != 0, f.widths, f.a, f.b};
     const T* u = static_cast<const T*>(f.u);
     T* kept = static_cast<T*>(f.kept);
     auto* accepted = static_cast<std::int32_t*>(f.accepted);

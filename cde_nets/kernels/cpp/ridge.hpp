@@ -89,6 +89,11 @@ class Ridge {
     static Index moment_size(const Data& data) { return data.count * W<T>; }
     static constexpr bool lanes_apart = true;
 
+    // Numbers of a tile's pre-activations at one stage, which may be held from the way there for the way back.
+    static Index held_size(const Data& data) { return data.count * data.rows() * R<T>; }
+    // Where those of a step's stages stand; null where none are held.
+    void hold(T* held) { held_ = reinterpret_cast<Vec<T>*>(held); }
+
     void leave(T*) {}
     void enter(Index n) { weights_ = shared_.weights + n * stages_ * data_.weights(); }
 
@@ -96,6 +101,7 @@ class Ridge {
         const Index m = dim(), mp = padded(m, PAD), terms = this->terms();
         const T* weight = weights_ + j * data_.weights();
         const Vec<T> constant = splat<T>(weight[data_.count * terms]);
+        Vec<T>* const held = held_at(j);
         in_blocks(mp, [&](auto block, Index r) CDE_ALWAYS {
             constexpr int ROWS = block;
             Vec<T> total[ROWS][NV];
@@ -104,6 +110,9 @@ class Ridge {
             for (Index i = 0; i < data_.count; ++i) {
                 Vec<T> z[ROWS][NV];
                 preactivation<ROWS>(i, r, m, mp, x, z);
+                if (held != nullptr)
+                    for (int k = 0; k < ROWS; ++k)
+                        for (int v = 0; v < NV; ++v) held[(i * mp + r + k) * NV + v] = z[k][v];
                 const T* s = weight + i * terms;
                 for (int k = 0; k < ROWS; ++k)
                     for (int v = 0; v < NV; ++v) {
@@ -117,11 +126,13 @@ class Ridge {
         });
     }
 
-    // mu = D(velocity)(x)^T w, unless it is null, and <w, V_i(x)> summed over the tile, added to moments.
+    // mu = D(velocity)(x)^T w, unless it is null, and <w, V_i(x)> summed over the tile, added to moments. x is not looked
+    // at where pre-activations are held.
     void pullback(Index j, const Vec<T>* __restrict x, const Vec<T>* __restrict w, Vec<T>* __restrict mu,
                   T* __restrict moments) const {
         const Index m = dim(), mp = padded(m, PAD), terms = this->terms(), most = group(data_);
         const T* weight = weights_ + j * data_.weights();
+        const Vec<T>* const held = held_at(j);
         for (Index first = 0; first < data_.count; first += most) {
             const Index last = first + most < data_.count ? first + most : data_.count;
             for (Index i = first; i < last; ++i) {
@@ -132,7 +143,11 @@ class Ridge {
                 in_blocks(mp, [&](auto block, Index r) CDE_ALWAYS {
                     constexpr int ROWS = block;
                     Vec<T> z[ROWS][NV];
-                    preactivation<ROWS>(i, r, m, mp, x, z);
+                    if (held == nullptr)
+                        preactivation<ROWS>(i, r, m, mp, x, z);
+                    else
+                        for (int k = 0; k < ROWS; ++k)
+                            for (int v = 0; v < NV; ++v) z[k][v] = held[(i * mp + r + k) * NV + v];
                     for (int k = 0; k < ROWS; ++k)
                         for (int v = 0; v < NV; ++v) {
                             const Vec<T> zv = z[k][v], wv = w[(r + k) * NV + v];
@@ -164,6 +179,7 @@ class Ridge {
 
   private:
     Index dim() const { return DIM ? DIM : data_.dim; }
+    Vec<T>* held_at(Index j) const { return held_ == nullptr ? nullptr : held_ + j * held_size(data_) / W<T>; }
     Index terms() const { return TERMS ? TERMS : data_.degree + 1; }
 
     // As many fields at a time as leave their part of the derivative in the nearest cache.
@@ -185,6 +201,7 @@ class Ridge {
     Index stages_;
     const T* weights_;
     Vec<T>* inner_ = nullptr;
+    Vec<T>* held_ = nullptr;
 };
 
 }  // namespace cde

@@ -9,6 +9,7 @@ namespace cde {
 
 struct Steps {
     Index rows, count, stages, every;  // `every` how many steps a state is kept
+    bool held;                         // instead of states, what a family's pullback needs of every stage
     const double* widths;              // h, (count,)
     const double* a;                   // (stages, stages), strictly lower
     const double* b;                   // (stages,)
@@ -65,11 +66,12 @@ class Stepper {
             }
     }
 
-    // p <- the cotangent of step n's start, unless nobody wants it, and the moments of its stages.
+    // p <- the cotangent of step n's start, unless nobody wants it, and the moments of its stages. x is not looked at where
+    // stages are held.
     void backward(Index n, const Vec<T>* x, Vec<T>* p, T* moments, Index moment_size, bool start_wanted) {
         const double h = steps_.widths[n];
         const Index s = steps_.stages;
-        for (Index j = 0; j < s; ++j) {
+        for (Index j = 0; j < s && !steps_.held; ++j) {
             at_[j] = along(x, h, steps_.a + j * s, j, states_ + j * stride_);
             if (j + 1 < s) family_.velocity(j, at_[j], slopes_ + j * stride_);
         }
@@ -163,7 +165,7 @@ void add_slabs(T* moments, Index slab, Index threads) {
         }
 }
 
-// All steps. kept: (tiles, slots, dim, R), or null.
+// All steps. kept: (tiles, slots, dim, R), or what is held, (tiles, steps, stages, ..), or null.
 template <class Family, class T = typename Family::Number>
 bool run_forward(const typename Family::Data& data, const Steps& steps, Index threads, const T* x, const T* u, T* end,
                  std::int32_t* accepted, T* kept) {
@@ -197,7 +199,9 @@ bool run_forward(const typename Family::Data& data, const Steps& steps, Index th
                 family.enter(n);
                 for (Index t = 0; t < at_once; ++t) {
                     Vec<T>* here = states + t * size;
-                    if (kept != nullptr && n % steps.every == 0)
+                    if (kept != nullptr && steps.held)
+                        family.hold(kept + ((chunk + t) * steps.count + n) * steps.stages * Family::held_size(data));
+                    else if (kept != nullptr && n % steps.every == 0)
                         std::memcpy(kept + ((chunk + t) * slots + n / steps.every) * dim * R<T>, here, dim * NV * sizeof(Vec<T>));
                     stepper.forward(n, here, here, state[t]);
                 }
@@ -212,10 +216,21 @@ bool run_forward(const typename Family::Data& data, const Steps& steps, Index th
     });
 }
 
+// What is held of rows that failed becomes 0, where all fields are finite.
+template <class T>
+void calm(const State<T>& state, T* held, Index size) {
+    bool all = true;
+    for (int v = 0; v < NV; ++v)
+        for (int k = 0; k < W<T>; ++k) all = all && state.alive[v][k];
+    if (all) return;
+    Vec<T>* z = reinterpret_cast<Vec<T>*>(held);
+    for (Index q = 0; q < size / W<T>; ++q) z[q] = state.alive[q % NV] ? z[q] : Vec<T>{};
+}
+
 // The way back. moments: one slab of steps * stages * moment_size numbers a thread, the first of which is the answer;
 // start: the cotangent of x, or null.
 template <class Family, class T = typename Family::Number>
-bool run_backward(const typename Family::Data& data, const Steps& steps, Index threads, const T* u, const T* kept,
+bool run_backward(const typename Family::Data& data, const Steps& steps, Index threads, const T* u, T* kept,
                   const std::int32_t* accepted, const T* cotangent, T* start, T* moments) {
     const Index tiles = tile_count<T>(steps), size = data.rows() * NV, dim = data.dim, slots = steps.slots();
     const Index moment_size = Family::moment_size(data), slab = steps.count * steps.stages * moment_size;
@@ -246,7 +261,19 @@ bool run_backward(const typename Family::Data& data, const Steps& steps, Index t
                 for (Index r = 0; r < dim; ++r)
                     for (int v = 0; v < NV; ++v) p[r * NV + v] = state[t].alive[v] ? p[r * NV + v] : Vec<T>{};
             }
-            for (Index slot = slots - 1; slot >= 0; --slot) {
+            for (Index n = steps.count - 1; n >= 0 && steps.held; --n) {
+                family.enter(n);
+                for (Index t = 0; t < at_once; ++t) {
+                    const Index size_of_step = steps.stages * Family::held_size(data);
+                    T* held = kept + ((chunk + t) * steps.count + n) * size_of_step;
+                    calm(state[t], held, size_of_step);
+                    family.hold(held);
+                    stepper.backward(n, nullptr, costates + t * size, own + n * steps.stages * moment_size, moment_size,
+                                     n > 0 || start != nullptr);
+                }
+                family.leave(own + n * steps.stages * moment_size);
+            }
+            for (Index slot = slots - 1; slot >= 0 && !steps.held; --slot) {
                 const Index first = slot * steps.every;
                 const Index last = first + steps.every < steps.count ? first + steps.every : steps.count;
                 for (Index t = 0; t < at_once; ++t) {
