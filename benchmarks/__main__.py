@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.flows import adaptive, fixed, memory, report
+from benchmarks.flows import adaptive, fixed, memory, network, report
 from benchmarks.flows.jax_sides import limit_threads
 from benchmarks.flows.machine import Meter, load, machine
 from benchmarks.flows.needs import USUAL, MissingPeerError, require
@@ -49,7 +49,9 @@ def bench(
         if publish and rows:
             raise ValueError("--publish fills whole tables: leave --rows out.")
         require(asked)
-        names = chosen([part.strip() for part in rows.split(",") if part.strip()], [*sizes, *uneven, MEMORY])
+        names = chosen(
+            [part.strip() for part in rows.split(",") if part.strip()], [*sizes, network.NAME, *uneven, MEMORY]
+        )
         if publish:
             for part in PARTS:
                 check(publish / "speed.md", part)
@@ -73,6 +75,9 @@ def bench(
             if name in sizes:
                 for gradient in (False, True):
                     steps.append(fixed.measure(sizes[name], asked, repeats, gradient=gradient, tick=meter.tick))
+            elif name == network.NAME:
+                for gradient in (False, True):
+                    steps.append(fixed.measure_network(asked, repeats, gradient=gradient, tick=meter.tick))
             elif name in uneven:
                 solved.append(adaptive.measure(uneven[name], asked, repeats, tick=meter.tick))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.flows import jax_sides, torch_sides
+from benchmarks.flows import jax_sides, network, torch_sides
 from benchmarks.flows.flops import flops
 from benchmarks.flows.record import Fixed, Timed
 from benchmarks.flows.rows import Given, Row, draw
@@ -33,31 +33,55 @@ def measure(row: Row, peers: Sequence[str], repeats: int, *, gradient: bool, tic
     Raises:
         DisagreementError: a peer computes something else.
     """
-    given = draw(row)
-    mine = torch_sides.ours(given)
+    given, groups = draw(row), []
+    for peer in peers:
+        # Forward the adjoint is torchdiffeq itself.
+        if peer in PEERS and (gradient or peer != "torchdiffeq-adjoint"):
+            candidates = PEERS[peer](given)
+            kinds = [[c for c in candidates if c.collapsed is kind] for kind in (True, False)]
+            groups += kinds if row.apart else [candidates]
+    operations = flops(row, gradient=gradient)
+    return _beside(row.name, operations, torch_sides.ours(given), groups, repeats, gradient=gradient, tick=tick)
+
+
+def measure_network(peers: Sequence[str], repeats: int, *, gradient: bool, tick: Callable[[], None]) -> Fixed:
+    """The MNIST network's own step, beside the peers that write it out.
+
+    Raises:
+        DisagreementError: as `measure`.
+    """
+    task = network.draw()
+    groups = [network.PEERS[peer](task) for peer in peers if peer in network.PEERS]
+    operations = network.flops(task, gradient=gradient)
+    return _beside(network.NAME, operations, network.ours(task), groups, repeats, gradient=gradient, tick=tick)
+
+
+def _beside(
+    name: str,
+    operations: int,
+    mine: Side,
+    groups: Sequence[list[Side]],
+    repeats: int,
+    *,
+    gradient: bool,
+    tick: Callable[[], None],
+) -> Fixed:
+    """Ours, and of each group the fastest."""
     truth = mine.forward(), mine.both()
     assert not truth[0].isnan().any()
     sides, differences = [mine], [0.0]
     compiled: list[float | None] = [None]
-    for peer in peers:
-        if peer == "torchdiffeq-adjoint" and not gradient:
-            # Forward it is torchdiffeq itself.
-            continue
-        candidates = PEERS[peer](given)
-        groups = (
-            [[c for c in candidates if c.collapsed is kind] for kind in (True, False)] if row.apart else [candidates]
-        )
-        for group in groups:
-            side, seconds = _fastest(group, truth, gradient=gradient)
-            sides.append(side)
-            compiled.append(seconds)
-            differences.append(_compare(side, truth, gradient=gradient))
+    for group in groups:
+        side, seconds = _fastest(group, truth, gradient=gradient)
+        sides.append(side)
+        compiled.append(seconds)
+        differences.append(_compare(side, truth, gradient=gradient))
     times = interleaved([_run(side, gradient=gradient) for side in sides], repeats, tick=tick)
     timed = tuple(
         Timed(side.name, side.way, time, difference, side.inexact and gradient, seconds)
         for side, time, difference, seconds in zip(sides, times, differences, compiled, strict=True)
     )
-    return Fixed(row.name, gradient, flops(row, gradient=gradient), timed)
+    return Fixed(name, gradient, operations, timed)
 
 
 def _fastest(group: list[Side], truth: tuple[Any, Any], *, gradient: bool) -> tuple[Side, float | None]:
@@ -77,7 +101,7 @@ def _compare(side: Side, truth: tuple[Any, Any], *, gradient: bool) -> float:
     end = agree(side.name, "end state", side.forward(), truth[0], END)
     if not gradient:
         return end
-    return agree(side.name, "control gradient", side.both(), truth[1], CONTINUOUS if side.inexact else GRADIENT)
+    return agree(side.name, "gradient", side.both(), truth[1], CONTINUOUS if side.inexact else GRADIENT)
 
 
 def _run(side: Side, *, gradient: bool) -> Callable[[], Any]:

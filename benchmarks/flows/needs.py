@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 # Of each peer the modules it is made of.
 NEEDS = {
+    "torch": ("torch",),
     "torchdiffeq": ("torchdiffeq",),
     "torchdiffeq-adjoint": ("torchdiffeq",),
     "torchdiffeq-compiled": ("torchdiffeq",),

@@ -118,7 +118,7 @@ def forward(x: Tensor, values: Tensor, fields: Packed, rules: Rules, *, keep: bo
         keep: whether the steps are needed for a way back.
     """
     u = fields.drive(values).contiguous()
-    call = _call(x.shape, u, fields, rules, torch.get_num_threads())
+    call, given = _call(x.shape, u, fields, rules, torch.get_num_threads())
     call.threads = threads = library().cde_adaptive_threads(ctypes.byref(call))
     # Of its own: the kernel takes the states from where it puts them.
     end = x.clone(memory_format=torch.contiguous_format)
@@ -127,6 +127,7 @@ def forward(x: Tensor, values: Tensor, fields: Packed, rules: Rules, *, keep: bo
     call.keep, call.end, call.reached = keep, end.data_ptr(), reached.data_ptr()
     call.accepted, call.rejected, call.status = accepted.data_ptr(), rejected.data_ptr(), status.data_ptr()
     code = library().cde_adaptive_forward(ctypes.byref(call))
+    del given
     journey = Journey(call.journey, threads, double=x.dtype == torch.float64) if call.journey else None
     checked(code)
     return Arrived(end, accepted, rejected, status, reached, call.evaluations, journey)
@@ -137,13 +138,14 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """The cotangents of x and of the control's values."""
     u = fields.drive(values).contiguous()
-    call = _call(cotangent.shape, u, fields, rules, journey.threads)
+    call, given = _call(cotangent.shape, u, fields, rules, journey.threads)
     cotangent = cotangent.contiguous()
     slab = library().cde_adaptive_slab(ctypes.byref(call))
     moments, start = cotangent.new_empty(journey.threads * slab), torch.empty_like(cotangent)
     call.journey, call.cotangent = journey.address, cotangent.data_ptr()
     call.start, call.moments = start.data_ptr(), moments.data_ptr()
     checked(library().cde_adaptive_backward(ctypes.byref(call)))
+    del given
     # The answer stands in front; the features' axis is padded to whole vectors.
     last = u.shape[-1] if fields.family == RIDGE else slab // u[..., 0].numel()
     found = moments[: u[..., 0].numel() * last].view(*u.shape[:-1], last)[..., : u.shape[-1]]
@@ -167,15 +169,19 @@ def steps(journey: Journey, accepted: Tensor, dtype: torch.dtype) -> tuple[Tenso
     return widths, pieces
 
 
-def _call(shape: tuple[int, ...], u: Tensor, fields: Packed, rules: Rules, threads: int) -> _Adaptive:
+def _call(
+    shape: tuple[int, ...], u: Tensor, fields: Packed, rules: Rules, threads: int
+) -> tuple[_Adaptive, list[Tensor]]:
+    """The call without its states, and what must live as long as it."""
     tableau, controller, numbers = rules.tableau, rules.controller, _numbers(rules.tableau, rules.times)
     stages, at = tableau.stages, numbers.data_ptr()
     ends, a, b = at, at + 8 * (len(rules.times) - 1), at + 8 * (len(rules.times) - 1 + stages * stages)
-    pointers = [c.data_ptr() for c in fields.coefficients]
+    given = [c.contiguous() for c in fields.coefficients]
+    pointers = [c.data_ptr() for c in given]
     ridge = fields.family == RIDGE
     assert tableau.error is not None
     assert tableau.error_order is not None
-    return _Adaptive(
+    call = _Adaptive(
         ctypes.sizeof(_Adaptive),
         fields.family,
         u.dtype == torch.float64,
@@ -208,6 +214,7 @@ def _call(shape: tuple[int, ...], u: Tensor, fields: Packed, rules: Rules, threa
         *[None] * (3 - len(pointers)),
         u.data_ptr(),
     )
+    return call, [numbers, *given]
 
 
 @remembered

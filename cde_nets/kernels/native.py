@@ -43,8 +43,8 @@ def native() -> Native:
             return Native(None, f"{path.name} does not load ({error}); the plain versions run. {_WAY_OUT}")
         library.cde_flow_built.restype = ctypes.c_char_p
         sizes = [ctypes.c_int, *[ctypes.c_int64] * 5]
-        library.cde_ridge_velocity.argtypes = [*sizes, *[ctypes.c_void_p] * 4]
-        library.cde_ridge_pullback.argtypes = [*sizes, *[ctypes.c_void_p] * 5]
+        library.cde_ridge_velocity.argtypes = [*sizes, *[ctypes.c_void_p] * 5]
+        library.cde_ridge_pullback.argtypes = [*sizes, *[ctypes.c_void_p] * 6]
         library.cde_ridge_velocity.restype = library.cde_ridge_pullback.restype = None
         library.cde_adaptive_free.restype = library.cde_adaptive_steps.restype = None
         for name in ("cde_flow_slab", "cde_flow_threads", "cde_flow_rows", "cde_adaptive_slab", "cde_adaptive_threads"):

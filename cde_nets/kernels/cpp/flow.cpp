@@ -189,23 +189,25 @@ CDE_EXPORT std::int64_t cde_flow_threads(const cde_flow* f) {
 }
 CDE_EXPORT void cde_ridge_velocity(int is_double, std::int64_t terms, std::int64_t rows, std::int64_t count,
                                    std::int64_t dim, std::int64_t threads, const void* z, const void* u,
-                                   const void* sigma, void* out) {
+                                   const void* offsets, const void* sigma, void* out) {
     const auto run = [&](auto zero) {
         using T = decltype(zero);
+        const auto at = [](const void* p) { return static_cast<const T*>(p); };
+        const cde::Wide<T> fields{at(u), at(offsets), at(sigma), rows, count, dim, terms, threads};
         const auto velocity = terms == 3 ? cde::ridge_velocity<T, 3> : cde::ridge_velocity<T, 0>;
-        velocity(static_cast<const T*>(z), static_cast<const T*>(u), static_cast<const T*>(sigma), rows, count, dim,
-                 terms, threads, static_cast<T*>(out));
+        velocity(at(z), fields, static_cast<T*>(out));
     };
     is_double ? run(0.0) : run(0.0f);
 }
 CDE_EXPORT void cde_ridge_pullback(int is_double, std::int64_t terms, std::int64_t rows, std::int64_t count,
                                    std::int64_t dim, std::int64_t threads, void* z, const void* w, const void* u,
-                                   const void* sigma, void* slabs) {
+                                   const void* offsets, const void* sigma, void* slabs) {
     const auto run = [&](auto zero) {
         using T = decltype(zero);
+        const auto at = [](const void* p) { return static_cast<const T*>(p); };
+        const cde::Wide<T> fields{at(u), at(offsets), at(sigma), rows, count, dim, terms, threads};
         const auto pullback = terms == 3 ? cde::ridge_pullback<T, 3> : cde::ridge_pullback<T, 0>;
-        pullback(static_cast<T*>(z), static_cast<const T*>(w), static_cast<const T*>(u), static_cast<const T*>(sigma),
-                 rows, count, dim, terms, threads, static_cast<T*>(slabs));
+        pullback(static_cast<T*>(z), at(w), fields, static_cast<T*>(slabs));
     };
     is_double ? run(0.0) : run(0.0f);
 }
