@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from cde_nets.kernels import Whole, whole
 from cde_nets.remembered import remembered
 from cde_nets.solver.dynamics import OnMesh
 from cde_nets.solver.flow.fixed import FixedRungeKutta
+from cde_nets.solver.flow.manifold import Manifold, Sphere
 from cde_nets.solver.flow.record import Taken
 from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
@@ -33,16 +34,18 @@ class Prepared:
 
     Attributes:
         whole: as a kernel takes it.
-        family: of all steps.
+        families: one a step.
         tableau: the method.
         mesh: the step ends.
+        manifold: what every step's end is put back on.
         stride: how many steps a state is kept for the way back.
     """
 
     whole: Whole
-    family: Fields
+    families: Sequence[Fields]
     tableau: Tableau
     mesh: tuple[float, ...]
+    manifold: Manifold | None
     stride: int
 
     @property
@@ -89,15 +92,18 @@ def prepare(
     if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or transformed():
         # A kernel is opaque to torch.func.
         return None
-    if problem.event is not None or problem.manifold is not None or problem.rows == 0:
+    stride, sphere = every(len(scheme.mesh) - 1), type(problem.manifold) is Sphere
+    if problem.event is not None or problem.rows == 0 or (problem.manifold is not None and not sphere):
+        return None
+    if sphere and stride > 1:
         return None
     if settings.save_at != SaveAt() or settings.progress is not None:
         return None
     x, mesh, on_mesh = problem.packed(), tuple(scheme.mesh), scheme.dynamics.inner
-    found = whole(on_mesh.families, on_mesh.values, scheme.tableau, mesh, x)
+    found = whole(on_mesh.families, on_mesh.values, scheme.tableau, mesh, x, sphere=sphere)
     if found is None:
         return None
-    return Prepared(found, on_mesh.families[0], scheme.tableau, mesh, every(len(mesh) - 1))
+    return Prepared(found, on_mesh.families, scheme.tableau, mesh, problem.manifold, stride)
 
 
 @remembered
@@ -134,8 +140,8 @@ def _again(
     mesh, alive = prepared.mesh, accepted == prepared.steps
     taken = [Taken(Step(n, mesh[n + 1] - mesh[n]), alive) for n in range(prepared.steps)]
     u = prepared.at_stages(values)
-    dynamics = OnMesh([prepared.family] * prepared.steps, u)
-    plan = Plan(dynamics, prepared.tableau, None, taken, None, False, leaves=1, outputs=1, mixing=1.0)
+    dynamics = OnMesh(prepared.families, u)
+    plan = Plan(dynamics, prepared.tableau, prepared.manifold, taken, None, False, leaves=1, outputs=1, mixing=1.0)
     start, moments = again(plan, x, [u], alive, [cotangent], needs)
     return [start, _of_steps(moments) if moments is not None and values.ndim == 2 else moments]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cde_nets.kernels.codes import FEATURES, RIDGE
+from cde_nets.kernels.codes import FEATURES, IMAGES, RIDGE
 from cde_nets.kernels.coverage import Whole, enabled, plain_steps, whole
 from cde_nets.kernels.families import Packed, packed
 from cde_nets.kernels.native import Native, native
@@ -10,6 +10,7 @@ from cde_nets.kernels.operators import flow, flow_backward
 
 __all__ = [
     "FEATURES",
+    "IMAGES",
     "RIDGE",
     "Native",
     "Packed",

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-RIDGE, FEATURES = 0, 1
+RIDGE, FEATURES, IMAGES = 0, 1, 2

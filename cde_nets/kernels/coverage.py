@@ -13,6 +13,7 @@ from torch import Tensor
 from cde_nets.fields import Fields
 from cde_nets.kernels import cpu, cuda, operators
 from cde_nets.kernels.families import Packed, packed
+from cde_nets.kernels.images import Images, images
 from cde_nets.kernels.native import available
 from cde_nets.remembered import remembered
 from cde_nets.solver.flow.tableau import Tableau
@@ -27,7 +28,7 @@ class Whole(NamedTuple):
         tableau: a, and b as its last row, float64, on the CPU.
     """
 
-    fields: Packed
+    fields: Packed | Images
     widths: Tensor
     tableau: Tensor
 
@@ -88,9 +89,15 @@ def enabled() -> bool:
 
 
 def whole(
-    families: Sequence[Fields], values: Tensor, tableau: Tableau, mesh: tuple[float, ...], x: Tensor
+    families: Sequence[Fields],
+    values: Tensor,
+    tableau: Tableau,
+    mesh: tuple[float, ...],
+    x: Tensor,
+    *,
+    sphere: bool = False,
 ) -> Whole | None:
-    """The flow of one family, driven by a control that all rows share, where there is a kernel for it; else None.
+    """The flow, driven by a control that all rows share, where there is a kernel for it; else None.
 
     Args:
         families: one a step.
@@ -98,17 +105,16 @@ def whole(
         tableau: the method.
         mesh: the step ends.
         x: initial states, shape (rows, dim).
+        sphere: whether every step's end is put back on the sphere through its start.
     """
     first = families[0]
-    if (
-        not _Switch.on
-        or values.ndim != 3
-        or any(family is not first for family in families)
-        or not _fits(first, values, x)
-    ):
+    if not _Switch.on or values.ndim != 3 or not _fits(first, values, x):
         return None
+    pictures = images(families, x, sphere=sphere)
+    if pictures is not None:
+        return Whole(pictures, _widths(mesh), _weights(tableau))
     fields = packed(first)
-    if fields is None:
+    if fields is None or sphere or any(family is not first for family in families):
         return None
     if x.device.type == "cuda":
         terms = fields.coefficients[2].shape[1] if fields.shared is None else fields.shared.shape[2]

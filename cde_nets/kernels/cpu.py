@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.kernels import products
-from cde_nets.kernels.codes import RIDGE
+from cde_nets.kernels.codes import FEATURES, IMAGES, RIDGE
 from cde_nets.kernels.native import native
 
 _SIZES = (
@@ -61,6 +61,9 @@ def kept_numbers(
     if holds(x, coefficients, family, widths, tableau, every):
         # Matrices have an even number of rows there.
         return tiled * steps * tableau.shape[1] * len(coefficients[0]) * (dim + dim % 2)
+    if family == IMAGES and bool(coefficients[1][-1]):
+        # Spheres: the end too, and a number for each step and row.
+        return tiled * ((steps + 1) * dim + steps)
     return tiled * -(-steps // every) * dim
 
 
@@ -113,10 +116,10 @@ def backward(
     flow.start, flow.moments = start.data_ptr() if start_wanted else None, moments.data_ptr()
     checked(library().cde_flow_backward(it))
     del given
-    # The answer stands in front; the features' axis is padded to whole vectors.
-    if family == RIDGE:
-        return start, moments[: u.numel()].view(u.shape)
-    return start, moments[:slab].view(*u.shape[:-1], -1)[..., : u.shape[-1]]
+    # The answer stands in front; of shared features the last axis is padded to whole vectors.
+    if family == FEATURES:
+        return start, moments[:slab].view(*u.shape[:-1], -1)[..., : u.shape[-1]]
+    return start, moments[: u.numel()].view(u.shape)
 
 
 def library() -> ctypes.CDLL:

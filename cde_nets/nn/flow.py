@@ -168,9 +168,9 @@ class ControlledODE(nn.Module):
             return None
         control, gradient = self.control, self.gradient
         # All that it depends on and that users may set, or move to another dtype or device.
-        numbers = self._fields[0]._reference()
-        same = (numbers, control, self.method, gradient, self.drift, self.manifold)
-        equal = (x.dtype, x.device, control.breakpoints, control.span, version(numbers))
+        numbers = [family._reference() for family in self._fields]
+        same = (*numbers, control, self.method, gradient, self.drift, self.manifold)
+        equal = (x.dtype, x.device, control.breakpoints, control.span, *map(version, numbers))
         known = self._prepared
         if known is None or any(a is not b for a, b in zip(known[0], same, strict=True)) or known[1] != equal:
             how, found = Discrete() if gradient is None else gradient, None

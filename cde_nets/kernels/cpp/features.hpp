@@ -71,7 +71,7 @@ class Features {
     void hold(T*) {}
 
     static Index moment_size(const Data& data) { return data.dim * data.lanes(); }
-    static constexpr bool lanes_apart = false;
+    static constexpr bool lanes_apart = false, on_spheres = false;
 
     // W in panels at every stage of step n.
     void enter(Index n) {

@@ -1,5 +1,6 @@
 // The plain C interface: data pointers and sizes in, nothing of Python or of torch.
 #include "adaptive.hpp"
+#include "conv.hpp"
 #include "features.hpp"
 #include "pointwise.hpp"
 #include "ridge.hpp"
@@ -26,7 +27,9 @@ extern "C" {
 struct cde_flow {
     std::int64_t size, family, is_double, threads, rows, dim, steps, stages, every, held, fields, terms;
     const double *widths, *a, *b;
-    const void* coefficients[3];  // ridge: C, b, sigma; features: parent, variable
+    // ridge: C, b, sigma; features: parent, variable; images: phi, and its terms, channels, height, width, kernel's size
+    // and whether states stay on spheres, int64
+    const void* coefficients[3];
     const void *x, *u;
     void *end, *accepted, *kept;
     const void* cotangent;
@@ -63,9 +66,18 @@ cde::FeatureData<T> features(const Flow& f) {
     return {at(0), at(1), f.dim, f.terms};
 }
 
+const std::int64_t* shape_of(const cde_flow& f) { return static_cast<const std::int64_t*>(f.coefficients[1]); }
+
+template <class T>
+cde::ConvData<T> images(const cde_flow& f) {
+    const std::int64_t* s = shape_of(f);
+    return {static_cast<const T*>(f.coefficients[0]), s[0], f.dim, s[1], s[2], s[3], s[4]};
+}
+
 template <class Family, class T>
 bool go(const cde_flow& f, const typename Family::Data& data, bool back) {
-    const cde::Steps steps{f.rows, f.steps, f.stages, f.every, f.held != 0, f.widths, f.a, f.b};
+    const bool sphere = f.family == 2 && shape_of(f)[5] != 0;
+    const cde::Steps steps{f.rows, f.steps, f.stages, f.every, f.held != 0, sphere, f.widths, f.a, f.b};
     const T* u = static_cast<const T*>(f.u);
     T* kept = static_cast<T*>(f.kept);
     auto* accepted = static_cast<std::int32_t*>(f.accepted);
@@ -92,7 +104,9 @@ bool go_ridge(const cde_flow& f, bool back) {
 
 template <class T>
 bool go(const cde_flow& f, bool back) {
-    return f.family == 0 ? go_ridge<T>(f, back) : go<cde::Features<T>, T>(f, features<T>(f), back);
+    if (f.family == 0) return go_ridge<T>(f, back);
+    if (f.family == 1) return go<cde::Features<T>, T>(f, features<T>(f), back);
+    return go<cde::Conv<T>, T>(f, images<T>(f), back);
 }
 
 template <class Family, class T>
@@ -128,9 +142,13 @@ std::int64_t tiles(const Flow& f) {
 }
 
 // Of one thread at one stage.
-template <class Flow>
-std::int64_t moment_numbers(const Flow& f) {
+std::int64_t moment_numbers(const cde_adaptive& f) {
     const std::int64_t wide = f.is_double ? cde::W<double> : cde::W<float>;
+    return f.family == 0 ? f.fields * wide : f.dim * cde::padded(f.terms, wide);
+}
+std::int64_t moment_numbers(const cde_flow& f) {
+    const std::int64_t wide = f.is_double ? cde::W<double> : cde::W<float>;
+    if (f.family == 2) return shape_of(f)[1] * f.terms * wide;
     return f.family == 0 ? f.fields * wide : f.dim * cde::padded(f.terms, wide);
 }
 

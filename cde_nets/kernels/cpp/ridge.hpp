@@ -87,7 +87,7 @@ class Ridge {
 
     // Numbers a thread keeps of the control's gradient for one stage: they are summed over the lanes at the end.
     static Index moment_size(const Data& data) { return data.count * W<T>; }
-    static constexpr bool lanes_apart = true;
+    static constexpr bool lanes_apart = true, on_spheres = false;
 
     // Numbers of a tile's pre-activations at one stage, which may be held from the way there for the way back.
     static Index held_size(const Data& data) { return data.count * data.rows() * R<T>; }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
+#include <limits>
 
 #include "lanes.hpp"
 
@@ -10,11 +12,14 @@ namespace cde {
 struct Steps {
     Index rows, count, stages, every;  // `every` how many steps a state is kept
     bool held;                         // instead of states, what a family's pullback needs of every stage
+    bool sphere;                       // every step's end is put back on the sphere through its start; `every` is 1
     const double* widths;              // h, (count,)
     const double* a;                   // (stages, stages), strictly lower
     const double* b;                   // (stages,)
 
     Index slots() const { return (count + every - 1) / every; }
+    // Spheres want the end, too; and of every step and row how much it was scaled by: behind all states.
+    Index states() const { return slots() + sphere; }
 };
 
 constexpr Index MOST_STAGES = 16;
@@ -43,14 +48,15 @@ class Stepper {
         if (backward) mu_ = arena.take<Vec<T>>(kept * steps.stages);
     }
 
-    // The end of step n from x, in rows that are alive and stay finite; the others stay.
-    void forward(Index n, const Vec<T>* x, Vec<T>* end, State<T>& state) {
+    // The end of step n from x, in rows that are alive and stay finite; the others stay. scales: NV vectors, or null.
+    void forward(Index n, const Vec<T>* x, Vec<T>* end, State<T>& state, Vec<T>* scales = nullptr) {
         const double h = steps_.widths[n];
         for (Index j = 0; j < steps_.stages; ++j) {
             const Vec<T>* at = along(x, h, steps_.a + j * steps_.stages, j, states_);
             family_.velocity(j, at, slopes_ + j * stride_);
         }
         const Vec<T>* moved = along(x, h, steps_.b, steps_.stages, w_);
+        if (Family::on_spheres && steps_.sphere) moved = retract(x, moved, scales);
         // Zero times what is not finite is NaN.
         Vec<T> poison[NV] = {};
         for (Index r = 0; r < dim_; ++r)
@@ -67,10 +73,13 @@ class Stepper {
     }
 
     // p <- the cotangent of step n's start, unless nobody wants it, and the moments of its stages. x is not looked at where
-    // stages are held.
-    void backward(Index n, const Vec<T>* x, Vec<T>* p, T* moments, Index moment_size, bool start_wanted) {
+    // stages are held; after is the end on the sphere, and scales what it was scaled by.
+    void backward(Index n, const Vec<T>* x, Vec<T>* p, T* moments, Index moment_size, bool start_wanted,
+                  const Vec<T>* after = nullptr, const Vec<T>* scales = nullptr) {
         const double h = steps_.widths[n];
         const Index s = steps_.stages;
+        Vec<T> radial[NV] = {};
+        if (Family::on_spheres && steps_.sphere) unproject(after, scales, p, radial);
         for (Index j = 0; j < s && !steps_.held; ++j) {
             at_[j] = along(x, h, steps_.a + j * s, j, states_ + j * stride_);
             if (j + 1 < s) family_.velocity(j, at_[j], slopes_ + j * stride_);
@@ -94,9 +103,45 @@ class Stepper {
         for (Index j = 0; j < s; ++j)
             if (reached[j])
                 for (Index q = 0; q < size_; ++q) p[q] += mu_[j * stride_ + q];
+        if (Family::on_spheres && steps_.sphere)
+            for (Index r = 0; r < dim_; ++r)
+                for (int v = 0; v < NV; ++v) p[r * NV + v] += radial[v] * x[r * NV + v];
     }
 
   private:
+    // z |x| / |z|, in z's place where that is this class's own: the origin stays, and a length that overflows is no number.
+    const Vec<T>* retract(const Vec<T>* x, const Vec<T>* z, Vec<T>* scales) {
+        Vec<T> radius[NV] = {}, length[NV] = {};
+        for (Index r = 0; r < dim_; ++r)
+            for (int v = 0; v < NV; ++v) {
+                radius[v] += x[r * NV + v] * x[r * NV + v];
+                length[v] += z[r * NV + v] * z[r * NV + v];
+            }
+        Vec<T> scale[NV] = {};
+        constexpr T none = std::numeric_limits<T>::quiet_NaN();
+        for (int v = 0; v < NV; ++v)
+            for (int k = 0; k < W<T>; ++k)
+                scale[v][k] = std::isinf(length[v][k]) ? none : radius[v][k] > 0 ? std::sqrt(radius[v][k] / length[v][k]) : T(0);
+        for (Index r = 0; r < dim_; ++r)
+            for (int v = 0; v < NV; ++v) w_[r * NV + v] = z[r * NV + v] * scale[v];
+        for (int v = 0; v < NV && scales != nullptr; ++v) scales[v] = scale[v];
+        return w_;
+    }
+
+    // p, the cotangent of y, becomes that of z; x gets radial times itself. y is parallel to z and as long as x.
+    void unproject(const Vec<T>* y, const Vec<T>* scales, Vec<T>* p, Vec<T> (&radial)[NV]) const {
+        Vec<T> along[NV] = {}, square[NV] = {};
+        for (Index r = 0; r < dim_; ++r)
+            for (int v = 0; v < NV; ++v) {
+                along[v] += p[r * NV + v] * y[r * NV + v];
+                square[v] += y[r * NV + v] * y[r * NV + v];
+            }
+        for (int v = 0; v < NV; ++v) radial[v] = square[v] > Vec<T>{} ? along[v] / square[v] : Vec<T>{};
+        for (Index r = 0; r < dim_; ++r)
+            for (int v = 0; v < NV; ++v)
+                p[r * NV + v] = (p[r * NV + v] - radial[v] * y[r * NV + v]) * scales[v];
+    }
+
     // x + h sum_l weights_l slopes_l: x itself where every weight is 0.
     const Vec<T>* along(const Vec<T>* x, double h, const double* weights, Index count, Vec<T>* out) const {
         const Vec<T>* from = x;
@@ -165,11 +210,18 @@ void add_slabs(T* moments, Index slab, Index threads) {
         }
 }
 
+// Where NV vectors stand: what the rows of a tile were scaled by at the end of step n.
+template <class T, class Data>
+Vec<T>* scales_of(const Data& data, const Steps& steps, T* kept, Index tile, Index n) {
+    T* behind = kept + tile_count<T>(steps) * steps.states() * data.dim * R<T>;
+    return reinterpret_cast<Vec<T>*>(behind + (tile * steps.count + n) * R<T>);
+}
+
 // All steps. kept: (tiles, slots, dim, R), or what is held, (tiles, steps, stages, ..), or null.
 template <class Family, class T = typename Family::Number>
 bool run_forward(const typename Family::Data& data, const Steps& steps, Index threads, const T* x, const T* u, T* end,
                  std::int32_t* accepted, T* kept) {
-    const Index tiles = tile_count<T>(steps), size = data.rows() * NV, dim = data.dim, slots = steps.slots();
+    const Index tiles = tile_count<T>(steps), size = data.rows() * NV, dim = data.dim, slots = steps.states();
     if (threads > tiles) threads = tiles;
     const typename Family::Shared shared(data, u, steps.count * steps.stages, false, shared_arena());
     return in_threads(threads, [&](Index thread) {
@@ -199,16 +251,20 @@ bool run_forward(const typename Family::Data& data, const Steps& steps, Index th
                 family.enter(n);
                 for (Index t = 0; t < at_once; ++t) {
                     Vec<T>* here = states + t * size;
+                    Vec<T>* scales = nullptr;
+                    if (Family::on_spheres && kept != nullptr && steps.sphere) scales = scales_of(data, steps, kept, chunk + t, n);
                     if (kept != nullptr && steps.held)
                         family.hold(kept + ((chunk + t) * steps.count + n) * steps.stages * Family::held_size(data));
                     else if (kept != nullptr && n % steps.every == 0)
                         std::memcpy(kept + ((chunk + t) * slots + n / steps.every) * dim * R<T>, here, dim * NV * sizeof(Vec<T>));
-                    stepper.forward(n, here, here, state[t]);
+                    stepper.forward(n, here, here, state[t], scales);
                 }
             }
             for (Index t = 0; t < at_once; ++t) {
                 const Index row = (chunk + t) * R<T>, count = steps.rows - row < R<T> ? steps.rows - row : R<T>;
                 store_rows<T>(states + t * size, count, dim, end + row * dim);
+                if (Family::on_spheres && kept != nullptr && steps.sphere)
+                    std::memcpy(kept + ((chunk + t) * slots + steps.count) * dim * R<T>, states + t * size, dim * NV * sizeof(Vec<T>));
                 for (Index k = 0; k < count; ++k)
                     accepted[row + k] = static_cast<std::int32_t>(state[t].accepted[k / W<T>][k % W<T>]);
             }
@@ -233,6 +289,7 @@ template <class Family, class T = typename Family::Number>
 bool run_backward(const typename Family::Data& data, const Steps& steps, Index threads, const T* u, T* kept,
                   const std::int32_t* accepted, const T* cotangent, T* start, T* moments) {
     const Index tiles = tile_count<T>(steps), size = data.rows() * NV, dim = data.dim, slots = steps.slots();
+    const Index kept_states = steps.states();
     const Index moment_size = Family::moment_size(data), slab = steps.count * steps.stages * moment_size;
     if (threads > tiles) threads = tiles;
     const typename Family::Shared shared(data, u, steps.count * steps.stages, true, shared_arena());
@@ -277,7 +334,7 @@ bool run_backward(const typename Family::Data& data, const Steps& steps, Index t
                 const Index first = slot * steps.every;
                 const Index last = first + steps.every < steps.count ? first + steps.every : steps.count;
                 for (Index t = 0; t < at_once; ++t) {
-                    const Vec<T>* from = reinterpret_cast<const Vec<T>*>(kept + ((chunk + t) * slots + slot) * dim * R<T>);
+                    const Vec<T>* from = reinterpret_cast<const Vec<T>*>(kept + ((chunk + t) * kept_states + slot) * dim * R<T>);
                     Vec<T>* here = states + t * steps.every * size;
                     for (Index r = 0; r < dim; ++r)
                         for (int v = 0; v < NV; ++v) here[r * NV + v] = state[t].alive[v] ? from[r * NV + v] : Vec<T>{};
@@ -294,9 +351,19 @@ bool run_backward(const typename Family::Data& data, const Steps& steps, Index t
                 }
                 for (Index n = last - 1; n >= first; --n) {
                     family.enter(n);
-                    for (Index t = 0; t < at_once; ++t)
+                    for (Index t = 0; t < at_once; ++t) {
+                        const Vec<T>*after = nullptr, *scales = nullptr;
+                        if (Family::on_spheres && steps.sphere) {
+                            Vec<T>* by = scales_of(data, steps, kept, chunk + t, n);
+                            for (int v = 0; v < NV; ++v) by[v] = state[t].alive[v] ? by[v] : Vec<T>{};
+                            T* end = kept + ((chunk + t) * kept_states + n + 1) * dim * R<T>;
+                            calm(state[t], end, dim * R<T>);
+                            after = reinterpret_cast<const Vec<T>*>(end), scales = by;
+                        }
                         stepper.backward(n, states + (t * steps.every + n - first) * size, costates + t * size,
-                                         own + n * steps.stages * moment_size, moment_size, n > 0 || start != nullptr);
+                                         own + n * steps.stages * moment_size, moment_size, n > 0 || start != nullptr,
+                                         after, scales);
+                    }
                     family.leave(own + n * steps.stages * moment_size);
                 }
             }
