@@ -58,6 +58,7 @@ citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a h
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX, certificates, equilibria: docs' page on speed.
 	$(BIN)/python -m benchmarks --threads 2 --publish docs $(OPTIONS)
+	$(BIN)/python -m benchmarks.profile --threads 2 --publish docs
 	$(BIN)/python -m benchmarks.growth --publish docs
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates --publish docs
 	$(BIN)/python -m benchmarks.equilibrium --publish docs
