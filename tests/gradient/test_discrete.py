@@ -155,7 +155,7 @@ def test_float32_follows_float64(build, method, sphere):
 
 @pytest.mark.parametrize("sphere", [False, True])
 @pytest.mark.parametrize("method", TABLEAUS)
-def test_only_the_states_at_step_ends_are_kept(build, method, sphere):
+def test_only_the_states_at_step_ends_are_kept(build, method, sphere, no_kernels):
     grid, values = make(build, method, fresh=True, sphere=sphere)
     x = normal(6, grid.fields[0].dim).requires_grad_()
     kept = []
