@@ -27,7 +27,7 @@ class _Flow(ctypes.Structure):
 
 # Ridge fields whose matrices have more numbers than this are left to the library's matrix products, which block for
 # the outer caches: measured by `python -m benchmarks.crossover`.
-MOST_NUMBERS = 7 * 192 * 192
+MOST_NUMBERS = 7 * 384 * 384
 
 
 def by_products(family: int, coefficients: Sequence[Tensor]) -> bool:
