@@ -39,9 +39,10 @@ class Discrete(Gradient):
 
     No autograd graph is built: those states are all that is kept (`Checkpointed` keeps fewer). Of adaptive steps that
     rows take by themselves, under one control and on a CPU, the slopes are kept too while they take no more than 128
-    MiB, and nothing is evaluated again; a user's function is evaluated again under autograd, a step at a time. The
-    accepted mesh is held fixed. Rows that failed contribute zero to every gradient. With create_graph=True the steps
-    are taken once more under autograd, which then differentiates to any order.
+    MiB, and nothing is evaluated again; a kernel, where there is one, keeps the states alone. A user's function is
+    evaluated again under autograd, a step at a time. The accepted mesh is held fixed. Rows that failed contribute zero
+    to every gradient. With create_graph=True the steps are taken once more under autograd, which then differentiates to
+    any order.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("flow",)

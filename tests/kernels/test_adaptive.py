@@ -80,6 +80,13 @@ def journeys(monkeypatch):
     return alive
 
 
+def both_ways(run):
+    """By the kernel, and by plain steps."""
+    found = run()
+    with plain_steps():
+        return found, run()
+
+
 def near(one, two, bound):
     one, two = one.detach(), two.detach()
     assert float(two.norm()) > 0
@@ -222,19 +229,13 @@ def test_any_stretch_of_the_control_either_way(times, calls):
     flow = flow_of("ridge")
     fields, control = flow.families[0], flow.control
     x = uneven(flow, 40)
-    found = []
-    for plain in (False, True):
+
+    def run():
         problem = cn.InitialValueProblem.controlled(fields, control, x, *times)
+        solution = cn.solve(problem, cn.RungeKutta("tsit5"), tolerance=cn.Tolerance(1e-7, 1e-9))
+        return solution, *torch.autograd.grad(weighed(solution.value), [x, control.values])
 
-        def solve(problem=problem):
-            return cn.solve(problem, cn.RungeKutta("tsit5"), tolerance=cn.Tolerance(1e-7, 1e-9))
-
-        if plain:
-            with plain_steps():
-                solution = solve()
-        else:
-            solution = solve()
-        found.append((solution, *torch.autograd.grad(weighed(solution.value), [x, control.values])))
+    found = both_ways(run)
     assert calls == {"forward": 1, "backward": 1}
     (one, *first), (two, *second) = found
     assert torch.equal(one.statistics.steps, two.statistics.steps)
@@ -267,16 +268,12 @@ def test_the_first_step_and_the_controller_are_the_users(method, calls):
 def test_second_derivatives_are_those_of_the_steps_taken():
     flow = flow_of("polynomial", pieces=2, scale=0.7)
     x = uneven(flow, 5)
-    found = []
-    for plain in (False, True):
-        if plain:
-            with plain_steps():
-                end = flow(x)
-        else:
-            end = flow(x)
-        first = torch.autograd.grad(weighed(end), [x, flow.control.values], create_graph=True)
-        found.append(torch.autograd.grad(sum(weighed(part) for part in first), [x, flow.control.values]))
-    for one, two in zip(*found, strict=True):
+
+    def second():
+        first = torch.autograd.grad(weighed(flow(x)), [x, flow.control.values], create_graph=True)
+        return torch.autograd.grad(sum(weighed(part) for part in first), [x, flow.control.values])
+
+    for one, two in zip(*both_ways(second), strict=True):
         near(one, two, 1e-9)
 
 
@@ -400,15 +397,12 @@ class TestSparsePolynomials:
         control = cn.PiecewiseConstantControl.random(3, 2, scale=1.0, seed=0, dtype=F64)
         flow = cn.ControlledODE(fields, control, method, throw=False)
         x = uneven(flow, 40, 2.0)
-        found = []
-        for plain in (False, True):
-            if plain:
-                with plain_steps():
-                    end = flow(x)
-            else:
-                end = flow(x)
-            found.append((end, *torch.autograd.grad(weighed(end), [x, control.values])))
-        for one, two in zip(*found, strict=True):
+
+        def run():
+            end = flow(x)
+            return end, *torch.autograd.grad(weighed(end), [x, control.values])
+
+        for one, two in zip(*both_ways(run), strict=True):
             near(one, two, 1e-11)
 
     @pytest.mark.parametrize("method", [cn.RungeKutta("dopri5"), cn.RungeKutta("rk4", steps=12)])
