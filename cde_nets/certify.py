@@ -70,7 +70,7 @@ def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certifi
     """
     found = []
     with torch.no_grad():
-        state = network.lift(data)
+        state = network.start(data)
         for stage in network.flow_stages():
             found.append(check_flow(stage.flow, state, **options))
             state = stage(state)

@@ -118,7 +118,7 @@ def sizes(most: int) -> Iterator[int]:
 def _measure(network: Network, images: Tensor, seconds: float, seed: int, console: Console) -> dict[str, Any]:
     stages = network.flow_stages()
     with torch.no_grad():
-        state = network.lift(images)
+        state = network.start(images)
         for before in stages[:-1]:
             state = before(state)
     columns = TextColumn(f"{len(images)} images: rank"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()

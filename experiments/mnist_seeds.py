@@ -67,8 +67,7 @@ def result_of(run: Run, network: ImageNetworkConfig, training: TrainConfig, data
         ValueError: the folder holds a run of another configuration.
         typer.Exit: the run was stopped.
     """
-    if run.config.exists() and run.read_config()[:2] != (network, training):
-        raise ValueError(f"{run.folder} holds a run of another configuration: choose another --out.")
+    run.check_is_of(network, training)
     if run.result.exists():
         return _row(run.read_result())
     trainer = Trainer(run, network, training, data)

@@ -160,7 +160,7 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
         raise ValueError(f"--points is {points!r}, expected a number of test images.")
     images = torch.from_numpy(load(data_dir, offline=False).test.images[:count])
     with torch.no_grad():
-        state = network.lift(images.float() / 255)
+        state = network.start(images.float() / 255)
         for before in stages[: number - 1]:
             state = before(state)
     return exact_flow(stages[number - 1].flow), state.double().numpy()

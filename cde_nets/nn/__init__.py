@@ -1,5 +1,6 @@
 """Modules to build networks from: lift, stages of flow and fixed map, readout; equilibrium layers."""
 
+from cde_nets.nn.deskew import Deskew
 from cde_nets.nn.equilibrium import EquilibriumLayer
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.graph_gru import GraphGRUCell
@@ -16,6 +17,7 @@ __all__ = [
     "ChannelMeanReadout",
     "ControlledODE",
     "ConvLift",
+    "Deskew",
     "DifferenceReadout",
     "EquilibriumLayer",
     "GraphGRUCell",

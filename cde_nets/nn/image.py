@@ -14,6 +14,7 @@ from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields.base import Fields
 from cde_nets.fields.convolutional import ConvFields, Kernel
 from cde_nets.fields.spherical import SphericalFields
+from cde_nets.nn.deskew import Deskew
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize, Shape
@@ -37,6 +38,7 @@ class ImageNetworkConfig:
     Attributes:
         size: height and width of the images.
         classes: of the labels.
+        deskew: set the images upright and into the middle first, see `Deskew`.
         channels: of every state, at least classes.
         intervals: of the control, for each stage.
         count: d, fields a family.
@@ -56,6 +58,7 @@ class ImageNetworkConfig:
 
     size: int = 28
     classes: int = 10
+    deskew: bool = False
     channels: int = 10
     intervals: tuple[int, ...] = (2, 2, 2)
     count: int = 124
@@ -99,7 +102,7 @@ class ImageNetworkConfig:
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a non-negative integer; got {self.seed!r}.")
-        for name in ("orthogonal", "tied"):
+        for name in ("deskew", "orthogonal", "tied"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}.")
         frozen = sum(self.intervals) * self.count * self.channels * self.kernel_size**2
@@ -117,6 +120,10 @@ class ImageNetworkConfig:
     def trained_numbers(self) -> int:
         """M d + 1."""
         return sum(self.intervals) * self.count + 1
+
+    def build(self) -> Network:
+        """As `image_network`."""
+        return image_network(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -142,7 +149,8 @@ def image_network(config: ImageNetworkConfig) -> Network:
         stages.append(_stage(config, shape, intervals, seeds, last=place == len(config.intervals) - 1))
         if place < len(config.intervals) - 1:
             shape = (shape[0], shape[1] // 2, shape[2] // 2)
-    return Network(lift, stages, ChannelMeanReadout(shape, config.classes, initial=config.readout_scale))
+    readout = ChannelMeanReadout(shape, config.classes, initial=config.readout_scale)
+    return Network(lift, stages, readout, normalization=Deskew() if config.deskew else None)
 
 
 def _stage(config: ImageNetworkConfig, shape: Shape, intervals: int, seeds: Iterator[int], *, last: bool) -> Stage:

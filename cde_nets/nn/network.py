@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cde_nets.digests import tensor_bytes
-from cde_nets.fields.base import Fields
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.readout import Readout
+from cde_nets.nn.trainable import Trainable
 
 
 class Stage(nn.Module):
@@ -38,23 +35,32 @@ class Stage(nn.Module):
         return out
 
 
-class Network(nn.Module):
+class Network(Trainable):
     """Lift, stages, readout.
 
     Args:
         lift: from the data to states, frozen; None where the data are states.
         stages: in order, at least one.
         readout: from the end (and the start) to the output.
+        normalization: a fixed map of the data before the lift, from a space to itself, such as `Deskew`; None for none.
 
     Raises:
-        ValueError: no stage, something else than stages or a readout, a lift with trained numbers, or spaces that do
-            not fit where they are known.
+        ValueError: no stage, something else than stages or a readout, a lift or a normalization with trained numbers,
+            or spaces that do not fit where they are known.
     """
 
-    def __init__(self, lift: nn.Module | None, stages: Iterable[Stage], readout: Readout) -> None:
+    def __init__(
+        self,
+        lift: nn.Module | None,
+        stages: Iterable[Stage],
+        readout: Readout,
+        *,
+        normalization: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        if lift is not None and any(True for _ in lift.parameters()):
-            raise ValueError(f"The lift is frozen; {type(lift).__name__} has trained numbers.")
+        for name, module in (("lift", lift), ("normalization", normalization)):
+            if module is not None and any(True for _ in module.parameters()):
+                raise ValueError(f"The {name} is frozen; {type(module).__name__} has trained numbers.")
         listed = [stages] if isinstance(stages, nn.Module) else list(stages)
         for stage in listed:
             if not isinstance(stage, Stage):
@@ -65,18 +71,29 @@ class Network(nn.Module):
             raise ValueError(
                 f"readout must be a Readout; got a {type(readout).__name__}. LinearReadout is a linear one."
             )
+        self.normalization = normalization if normalization is not None else nn.Identity()
         self.lift = lift if lift is not None else nn.Identity()
         self.stages = nn.ModuleList(listed)
         self.readout = readout
         self._check_spaces()
 
-    def forward(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
+    def prepare(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """The normalization."""
+        prepared: Tensor = self.normalization(data)
+        return prepared
+
+    def of_prepared(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """What the readout makes of the last stage's end, shape (batch, outputs)."""
         start = end = self.lift(data)
         for stage in self.stages:
             end = stage(end)
         out: Tensor = self.readout(end, start)
         return out
+
+    def start(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch dim"]:
+        """Where the first flow starts: the data normalized and lifted, shape (batch, dim)."""
+        state: Tensor = self.lift(self.normalization(data))
+        return state
 
     def _check_spaces(self) -> None:
         space: object = getattr(self.lift, "dim", None)
@@ -93,50 +110,19 @@ class Network(nn.Module):
         """The flows, in order."""
         return [stage.flow for stage in self.flow_stages()]
 
-    def set_throw(self, throw: bool) -> None:
-        """Set every flow's `throw`."""
-        for flow in self.flows():
-            flow.throw = throw
-
-    @property
-    def failed(self) -> Tensor:
-        """The rows that failed in some flow of the last forward pass, shape (batch,); False without a flow or pass."""
-        masks = [flow.failed for flow in self.flows() if flow.failed is not None]
-        return torch.stack(masks).any(0) if masks else torch.zeros((), dtype=torch.bool)
-
-    @property
-    def trained_numbers(self) -> int:
-        """How many numbers train, the readout's included."""
-        return sum(p.numel() for p in self.parameters())
-
-    @property
-    def frozen_numbers(self) -> int:
-        """How many frozen numbers the lift, the fields and the readout store."""
-        trained = {name for name, _ in self.named_parameters()}
-        stored = (value for name, value in self.state_dict().items() if name not in trained)
-        return sum(value.numel() for value in stored if value.is_floating_point())
-
-    def frozen_digest(self) -> str:
-        """SHA-256 over the exact bytes of everything frozen, as hexadecimal text."""
-        seen = hashlib.sha256()
-        for name, module in sorted(self.named_modules(), key=lambda item: item[0]):
-            if isinstance(module, Fields):
-                seen.update(f"{name} {module.digest()}".encode())
-        # Tables that are derived from the coefficients are not persistent and not part of what is frozen.
-        trained = {name for name, _ in self.named_parameters()}
-        for name, value in sorted(self.state_dict().items()):
-            if name not in trained:
-                seen.update(tensor_bytes(name, value))
-        return seen.hexdigest()
+    def readout_parameters(self) -> list[nn.Parameter]:
+        """The readout's numbers."""
+        return list(self.readout.parameters())
 
     def describe(self) -> str:
         """Several lines: the lift, each stage, the readout, trained and frozen numbers."""
-        lines = [f"lift     {_line(self.lift)}"]
+        lines = [] if isinstance(self.normalization, nn.Identity) else [f"first    {_line(self.normalization)}"]
+        lines.append(f"lift     {_line(self.lift)}")
         for number, stage in enumerate(self.flow_stages(), start=1):
             lines.append(f"stage {number}  {stage.flow.describe()}")
             lines.append(f"         then {_line(stage.after)}")
         lines.append(f"readout  {_line(self.readout)}")
-        lines.append(f"trained numbers {self.trained_numbers:,}, frozen numbers {self.frozen_numbers:,}")
+        lines.append(super().describe())
         return "\n".join(lines)
 
 

@@ -57,7 +57,7 @@ def _states(network: Network, images: Tensor) -> tuple[list[Tensor], list[str]]:
     """Image states, shape (rows, channels, height, width), after the lift and every step, and what to call them."""
     if not isinstance(network.lift, ConvLift):
         raise ValueError(f"image_flow draws networks with a ConvLift; got {type(network.lift).__name__}.")
-    x, shape = network.lift(images), network.lift.shape
+    x, shape = network.start(images), network.lift.shape
     states, titles = [_image(x, shape)], ["lift"]
     for number, stage in enumerate(network.flow_stages(), start=1):
         path = stage.flow.trajectory(x)

@@ -10,15 +10,17 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from cde_nets.train.moves import Moves
+
 
 class Batches:
-    """Training images in random order, each moved by up to `shift` pixels; a last short batch is left out.
+    """Training images in random order, each moved at random; a last short batch is left out.
 
     Args:
-        images: shape (n, height, width), uint8.
+        images: shape (n, height, width), as intensities.
         labels: shape (n,), int64.
         batch_size: images a batch, at most n.
-        shift: largest move in pixels along either axis; what comes in from outside is background.
+        moves: how far images are moved. Those that are only shifted are by whole pixels.
         seed: of the orders and moves.
 
     Raises:
@@ -27,17 +29,20 @@ class Batches:
 
     def __init__(
         self,
-        images: UInt8[Tensor, "n height width"],
+        images: Float[Tensor, "n height width"],
         labels: Int[Tensor, "n"],
         batch_size: int,
-        shift: int,
+        moves: Moves,
         seed: int,
     ) -> None:
         if batch_size > len(images):
             raise ValueError(f"batch_size={batch_size} is more than the {len(images)} training images.")
-        self.labels, self.batch_size, self.shift, self.seed = labels, batch_size, shift, seed
+        self.labels, self.batch_size, self.moves, self.seed = labels, batch_size, moves, seed
         self._side = images.shape[1:]
-        self._padded = functional.pad(images, (shift,) * 4)
+        # Whole pixels are copied; all else is interpolated.
+        self._copied = moves == Moves(shift=float(int(moves.shift)))
+        self._pixels = int(moves.shift) if self._copied else 0
+        self._padded = functional.pad(images, (self._pixels,) * 4)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -46,19 +51,22 @@ class Batches:
     def epoch(
         self, number: int, first: int = 0
     ) -> Iterator[tuple[Float[Tensor, "batch height width"], Int[Tensor, "batch"]]]:
-        """The batches of an epoch from batch `first` on; images have values between 0 and 1."""
+        """The batches of an epoch from batch `first` on."""
         order = torch.from_numpy(_stream(self.seed, number).permutation(len(self.labels)))
         for place in range(first, len(self)):
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size].to(self.labels.device)
             yield self._moved(chosen, number, place), self.labels[chosen]
 
     def _moved(self, chosen: Tensor, number: int, place: int) -> Tensor:
+        rng = _stream(self.seed, number, place)
+        if not self._copied:
+            return self.moves(self._padded[chosen], rng)
         height, width = self._side
-        moves = _stream(self.seed, number, place).integers(0, 2 * self.shift + 1, (2, len(chosen), 1))
+        moves = rng.integers(0, 2 * self._pixels + 1, (2, len(chosen), 1))
         down, right = torch.from_numpy(moves).to(chosen.device)
         rows = (down + torch.arange(height, device=chosen.device))[:, :, None]
         columns = (right + torch.arange(width, device=chosen.device))[:, None, :]
-        return as_intensity(self._padded[chosen[:, None, None], rows, columns])
+        return self._padded[chosen[:, None, None], rows, columns]
 
 
 def as_intensity(images: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n height width"]:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cde_nets.atomic import write_atomically
 from cde_nets.digests import tensor_bytes
-from cde_nets.nn.image import ImageNetworkConfig, image_network
+from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.network import Network
+from cde_nets.nn.trainable import Trainable, TrainableConfig
 
 NETWORK = "cde-nets network 1"
 # A checkpoint is a few kB. A header that claims more than this is damaged, or is another file.
@@ -51,7 +52,8 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            # Copied to where torch puts its own: the last bits of a product may depend on how its factors are aligned.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or is no safetensors file ({error}). Train again or use a copy."
@@ -65,12 +67,12 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     return tensors, about
 
 
-def save_network(path: Path, network: Network, config: ImageNetworkConfig, about: dict[str, Any] | None = None) -> None:
+def save_network(path: Path, network: Trainable, config: TrainableConfig, about: dict[str, Any] | None = None) -> None:
     """Write a network's trained numbers, its configuration and the digest of its frozen part.
 
     Args:
         path: ends in .safetensors.
-        network: made by `image_network(config)`.
+        network: made by `config.build()`.
         config: what draws the frozen part again.
         about: anything else to keep with it, as JSON values.
 
@@ -78,7 +80,7 @@ def save_network(path: Path, network: Network, config: ImageNetworkConfig, about
         ValueError: the network is not the one that the configuration describes, so that it could not be loaded again.
         OSError: the file cannot be written.
     """
-    if image_network(config).frozen_digest() != network.frozen_digest():
+    if config.build().frozen_digest() != network.frozen_digest():
         raise ValueError(
             "The configuration describes another network than the one given (or another dtype: checkpoints hold "
             f"{torch.get_default_dtype()}). Save it with the configuration it was made from."
@@ -98,13 +100,13 @@ def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     """
     path = Path(path)
     tensors, about = load_tensors(path, NETWORK)
-    network = image_network(ImageNetworkConfig.from_dict(about["config"]))
+    network = ImageNetworkConfig.from_dict(about["config"]).build()
     copy_into(network, tensors, path)
     check_digest(network, about["frozen_digest"], path)
     return network, about
 
 
-def copy_into(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
+def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
     """Set a network's trained numbers.
 
     Raises:
@@ -122,7 +124,7 @@ def copy_into(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
             parameter.copy_(tensors[name])
 
 
-def check_digest(network: Network, digest: str, path: Path) -> None:
+def check_digest(network: Trainable, digest: str, path: Path) -> None:
     """Compare the frozen part with the one that was trained.
 
     Raises:

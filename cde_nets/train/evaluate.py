@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from cde_nets.nn.network import Network
+from cde_nets.nn.trainable import Trainable
 from cde_nets.train.batches import as_intensity
 
 
@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    network: Network,
+    network: Trainable,
     images: UInt8[Tensor, "n height width"],
     labels: Int[Tensor, "n"],
     *,

@@ -10,6 +10,7 @@ from typing import Any
 
 from cde_nets.atomic import write_atomically
 from cde_nets.nn.image import ImageNetworkConfig
+from cde_nets.nn.trainable import TrainableConfig
 from cde_nets.train.config import TrainConfig
 
 
@@ -99,6 +100,19 @@ class Run:
             return ImageNetworkConfig.from_dict(network), TrainConfig.from_dict(training), _positive(values["threads"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.config} is damaged: {type(error).__name__} {error}.") from error
+
+    def check_is_of(self, network: TrainableConfig, training: TrainConfig) -> None:
+        """Refuse a folder in which something else was trained; one without a run is as good as any.
+
+        Raises:
+            ValueError: the folder holds a run of another configuration, or a damaged one.
+        """
+        if not self.config.exists():
+            return
+        values = _read_object(self.config, "")
+        there = type(network).from_dict(values.get("network", {})), TrainConfig.from_dict(values.get("training", {}))
+        if there != (network, training):
+            raise ValueError(f"{self.folder} holds a run of another configuration: choose another --out.")
 
     def read_result(self) -> dict[str, Any]:
         """What result.json says.

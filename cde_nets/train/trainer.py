@@ -20,16 +20,18 @@ from torch.nn import functional
 
 from cde_nets.data import MNIST, Dataset
 from cde_nets.errors import DivergedError
-from cde_nets.nn.image import ImageNetworkConfig, image_network
-from cde_nets.nn.network import Network
-from cde_nets.train.batches import Batches
+from cde_nets.nn.trainable import Trainable, TrainableConfig
+from cde_nets.train.batches import Batches, as_intensity
 from cde_nets.train.checkpoint import check_digest, copy_into, load_tensors, save_network, save_tensors
 from cde_nets.train.config import TrainConfig
+from cde_nets.train.eigenbasis import EigenbasisAdam
 from cde_nets.train.evaluate import Evaluation, evaluate
 from cde_nets.train.run import Run
 
 STATE = "cde-nets training state 1"
 _REPORT_EVERY = 10
+# Images that are prepared together.
+_AT_ONCE = 5000
 # Momentum falls from the second to the first while the rate rises, and comes back.
 _MOMENTA = (0.85, 0.95)
 
@@ -76,25 +78,30 @@ class Trainer:
     """
 
     run: Run
-    network_config: ImageNetworkConfig
+    network_config: TrainableConfig
     train_config: TrainConfig
     data: MNIST
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        self.network: Network = image_network(self.network_config).to(self.device)
+        self.network: Trainable = self.network_config.build().to(self.device)
         # A diverged row shows in the loss, which is read now and then; reading after every flow would stall a GPU.
         self.network.set_throw(False)
         config = self.train_config
-        self._batches = Batches(*self._tensors(self.data.train), config.batch_size, config.shift, config.seed)
-        readout = list(self.network.readout.parameters())
-        controls = list(self.network.stages.parameters())
-        rates = [config.learning_rate, config.learning_rate * config.readout_rate]
-        groups = [{"params": group, "lr": rate} for group, rate in zip((controls, readout), rates, strict=True)]
-        self._optimizer = torch.optim.Adam(groups, betas=(_MOMENTA[1], 0.99))
+        images, labels = self._tensors(self.data.train)
+        with torch.no_grad():
+            prepared = torch.cat([self.network.prepare(as_intensity(some)) for some in images.split(_AT_ONCE)])
+        self._batches = Batches(prepared, labels, config.batch_size, config.moves, config.seed)
+        readout = self.network.readout_parameters()
+        rest = [p for p in self.network.parameters() if not any(p is one for one in readout)]
+        both = (rest, config.learning_rate), (readout, config.learning_rate * config.readout_rate)
+        given = [(group, rate) for group, rate in both if group]
+        kind = {"adam": torch.optim.Adam, "eigenbasis": EigenbasisAdam}[config.optimizer]
+        groups: list[dict[str, Any]] = [{"params": group, "lr": rate} for group, rate in given]
+        self._optimizer = kind(groups, config.learning_rate, betas=(_MOMENTA[1], 0.99))
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer,
-            rates,
+            [rate for _, rate in given],
             total_steps=self.steps,
             pct_start=0.2,
             div_factor=10.0,
@@ -209,10 +216,12 @@ class Trainer:
                 )
 
         for images, labels in self._batches.epoch(progress.epoch, progress.batch):
-            logits = self.network(images)
+            logits = self.network.of_prepared(images)
             # Rows that failed are left out: what they hold is no answer.
             lost = self.network.failed.expand(len(labels))
-            each = torch.where(lost, 0.0, functional.cross_entropy(logits, labels, reduction="none"))
+            smoothing = self.train_config.smoothing
+            each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+            each = torch.where(lost, 0.0, each)
             loss = each.sum() / (~lost).sum().clamp(min=1)
             self._optimizer.zero_grad()
             loss.backward()

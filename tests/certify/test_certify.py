@@ -78,7 +78,7 @@ def test_the_image_network_s_last_stage():
     config = ImageNetworkConfig(channels=10, count=60, intervals=(1, 1, 1), seed=0)
     network, images = image_network(config), torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        state = network.lift(images)
+        state = network.start(images)
         for stage in network.flow_stages()[:-1]:
             state = stage(state)
     found = check_flow(network.flows()[-1], state, seed=0)

@@ -101,7 +101,7 @@ def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, wa
     assert (program.dim, program.count, program.manifold, x.shape) == (90, 60, "sphere", (3, 90))
     images = torch.from_numpy(waves.test.images[:3]).float() / 255
     with torch.no_grad():
-        want = network.lift(images)
+        want = network.start(images)
         for stage in network.flow_stages()[:2]:
             want = stage(want)
     assert (x == want.double().numpy()).all()

@@ -101,7 +101,7 @@ def test_rk4_steps_along_tangent_fields():
     net = image_network(replace(SMALL, method="rk4"))
     assert all(isinstance(f, SphericalFields) for flow in net.flows() for f in flow.families)
     images = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(0))
-    path = net.flows()[0].trajectory(net.lift(images))
+    path = net.flows()[0].trajectory(net.start(images))
     torch.testing.assert_close(path.norm(dim=2), path[:1].norm(dim=2).expand(path.shape[:2]))
 
 
