@@ -25,7 +25,8 @@ from cde_nets.data import MNIST, load_mnist
 from cde_nets.nn import ImageNetworkConfig
 from cde_nets.plot import run_pictures
 from cde_nets.plot.style import COLOURS, figure, plain_log_ticks, save, styled
-from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer, load_network
+from cde_nets.train import Run, TrainConfig, load_network
+from experiments.trained import result_of
 
 app = typer.Typer(add_completion=False)
 
@@ -60,29 +61,6 @@ def mnist_seeds(
     Console().print(_table(rows))
 
 
-def result_of(run: Run, network: ImageNetworkConfig, training: TrainConfig, data: MNIST) -> dict[str, Any]:
-    """The result of a run: read back if it is finished, gone on with if it was begun, else trained.
-
-    Raises:
-        ValueError: the folder holds a run of another configuration.
-        typer.Exit: the run was stopped.
-    """
-    run.check_is_of(network, training)
-    if run.result.exists():
-        return _row(run.read_result())
-    trainer = Trainer(run, network, training, data)
-    if run.state.exists():
-        trainer.resume()
-    else:
-        trainer.start()
-    try:
-        with ProgressBar(training.epochs) as bar:
-            return _row(trainer.fit(bar))
-    except InterruptedTraining:
-        Console(stderr=True).print("Stopped; give the same command to go on.")
-        raise typer.Exit(1) from None
-
-
 def errors_figure(metrics: list[list[dict[str, Any]]], rows: list[dict[str, Any]]) -> Figure:
     """Validation error against epochs for each seed, and the test error at the end as a dot."""
     with styled():
@@ -112,10 +90,6 @@ def _publish(out: Path, data: MNIST, docs: Path) -> None:
         for file in files:
             name = file.name if folder == "images" else "mnist_seeds.jsonl"
             write_atomically(docs / folder / name, file.read_bytes())
-
-
-def _row(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name != "confusion"}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

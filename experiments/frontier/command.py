@@ -1,0 +1,142 @@
+"""The command: `run` trains, `publish` writes docs, `list` says what is done.
+
+    python -m experiments.frontier run 750
+    python -m experiments.frontier run others --seeds 1
+    python -m experiments.frontier list
+    python -m experiments.frontier publish docs
+
+A run that was stopped goes on where it stood, and one that is done is read back. Several processes may share an --out
+if no run is in two of them. To go on from published results, put docs/results/frontier.jsonl into OUT/results.jsonl.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cde_nets.atomic import write_atomically
+from cde_nets.data import MNIST, load_digits, load_fashion_mnist, load_mnist
+from cde_nets.plot.style import save
+from cde_nets.train import Run
+from experiments import pages
+from experiments.frontier import report, results
+from experiments.frontier.plan import GROUPS, Entry, entries, quick
+from experiments.trained import result_of
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+PAGE, TABLES = (
+    "frontier.md",
+    {"frontier points": "frontier", "frontier ablation": "ablation", "frontier others": "others"},
+)
+
+Data = Literal["mnist", "fashion", "digits"]
+Out = Annotated[Path, typer.Option(help="Folder of the runs and their results.")]
+_OUT = Path("runs/frontier")
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help=f"Entries, or groups of them: {', '.join(GROUPS)}.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="At most so many seeds of each.")] = None,
+    data: Annotated[Data, typer.Option(help="mnist, fashion, or digits (scikit-learn's 8 x 8).")] = "mnist",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of mnist or fashion.")] = None,
+    out: Out = _OUT,
+    fast: Annotated[bool, typer.Option("--quick", help="One seed and one epoch of each.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
+) -> None:
+    """Train what the configurations describe, one run after the other."""
+    console = Console(stderr=True)
+    try:
+        plan = entries()
+        _check_names(plan, names)
+        images = _load(data, data_dir, console)
+        size, trial = images.train.images.shape[1], len(images.train) if fast else None
+        plan = {name: _limited(entry, seeds, trial) for name, entry in plan.items()}
+        wanted = [entry for entry in plan.values() if entry.name in names or entry.group in names]
+        for entry in wanted:
+            entry.configurations(0, size)
+    except (ValueError, ImportError) as error:
+        raise typer.BadParameter(str(error)) from None
+    torch.set_num_threads(threads)
+    done = {(row["name"], row["seed"]) for row in results.collect(out, plan, size)}
+    for entry in wanted:
+        for seed in range(entry.seeds):
+            if (entry.name, seed) in done:
+                continue
+            console.rule(f"{entry.name}, seed {seed}")
+            result_of(Run(results.folder_of(out, entry, seed)), *entry.configurations(seed, size), images)
+            # From the folders each time: other processes may have come to an end meanwhile.
+            results.write(out, results.collect(out, plan, size))
+    rows = results.collect(out, plan, size)
+    Console().print(_table(wanted, rows))
+
+
+@app.command(name="list")
+def list_(out: Out = _OUT) -> None:
+    """Say which runs are planned and which are done."""
+    plan = entries()
+    Console().print(_table(list(plan.values()), results.collect(out, plan, 28)))
+
+
+@app.command()
+def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], out: Out = _OUT) -> None:
+    """Write figure, tables and results of the runs that are done to docs."""
+    plan = entries()
+    page = docs / PAGE
+    try:
+        for mark in TABLES:
+            pages.check(page, mark)
+        rows = results.collect(out, plan, 28)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not rows:
+        raise typer.BadParameter(f"{out} holds no finished run of these configurations.")
+    results.write(out, rows)
+    for mark, group in TABLES.items():
+        table = report.frontier_table(plan, rows) if group == "frontier" else report.group_table(plan, rows, group)
+        pages.fill(page, mark, table)
+    save(report.frontier_figure(plan, rows), docs / "images" / "frontier.png")
+    (docs / "results").mkdir(parents=True, exist_ok=True)
+    write_atomically(docs / "results" / "frontier.jsonl", (out / "results.jsonl").read_bytes())
+
+
+def _limited(entry: Entry, seeds: int | None, trial: int | None) -> Entry:
+    entry = entry if trial is None else quick(entry, trial)
+    return entry if seeds is None else replace(entry, seeds=min(seeds, entry.seeds))
+
+
+def _check_names(plan: dict[str, Entry], names: list[str]) -> None:
+    known = {*plan, *GROUPS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"There is no {', '.join(unknown)}. There are the groups {', '.join(GROUPS)}; {', '.join(plan)}."
+        )
+
+
+def _load(data: Data, folder: Path | None, console: Console) -> MNIST:
+    if data == "digits":
+        return load_digits()
+    found = load_fashion_mnist(folder) if data == "fashion" else load_mnist(folder, notify=console.print)
+    console.print(f"data: {found.source}, {found.detail}")
+    return found
+
+
+def _table(wanted: list[Entry], rows: list[results.Row]) -> Table:
+    table = Table("entry", "seeds", "trained", "validation, %", "test, %", "minutes")
+    for entry in wanted:
+        found = results.of(rows, entry.name)
+        done = f"{len(found)} of {entry.seeds}"
+        if found:
+            minutes = sum(row["seconds"] for row in found) / len(found) / 60
+            accuracies = report.accuracy(found, "validation_accuracy"), report.accuracy(found)
+            table.add_row(entry.name, done, f"{found[0]['trained_parameters']:,}", *accuracies, f"{minutes:.1f}")
+        else:
+            table.add_row(entry.name, done, "", "", "", "")
+    return table
