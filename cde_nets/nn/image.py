@@ -20,6 +20,7 @@ from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize, Shape
 from cde_nets.nn.network import Network, Stage
 from cde_nets.nn.readout import ChannelMeanReadout
+from cde_nets.solver import RungeKutta
 from cde_nets.solver.flow.tableau import tableau
 
 # 2 GiB of float64 draws: past this a slip of the hand is likelier than a wish.
@@ -41,6 +42,7 @@ class ImageNetworkConfig:
         deskew: set the images upright and into the middle first, see `Deskew`.
         channels: of every state, at least classes.
         intervals: of the control, for each stage.
+        steps: of the method, on each interval.
         count: d, fields a family.
         kernel: "row", "stencil" or "dense", see `ConvFields`.
         kernel_size: of the fields, odd.
@@ -61,6 +63,7 @@ class ImageNetworkConfig:
     deskew: bool = False
     channels: int = 10
     intervals: tuple[int, ...] = (2, 2, 2)
+    steps: int = 1
     count: int = 124
     kernel: Kernel = "row"
     kernel_size: int = 3
@@ -73,7 +76,7 @@ class ImageNetworkConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("size", "classes", "channels", "count", "kernel_size", "degree"):
+        for name in ("size", "classes", "channels", "steps", "count", "kernel_size", "degree"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
@@ -169,5 +172,6 @@ def _stage(config: ImageNetworkConfig, shape: Shape, intervals: int, seeds: Iter
 
     families = draw_fields() if config.tied else [draw_fields() for _ in range(intervals)]
     control = PiecewiseConstantControl.random(intervals, config.count, scale=config.control_scale, seed=next(seeds))
-    flow = ControlledODE(families, control, config.method, manifold="sphere")
+    method = RungeKutta(config.method, steps=config.steps * intervals)
+    flow = ControlledODE(families, control, method, manifold="sphere")
     return Stage(flow, None if last else nn.Sequential(AveragePool(shape), Normalize()))
