@@ -56,15 +56,15 @@ class SubspaceConfig(Config):
     count: int = 745
 
     def __post_init__(self) -> None:
-        if self.size < 12:
-            raise ValueError(f"A LeNet wants images of at least 12 x 12; got size {self.size}.")
+        if self.size < 16:
+            raise ValueError(f"A LeNet wants images of at least 16 x 16; got size {self.size}.")
 
     def build(self) -> Body:
         """Draw the initialization and the subspace."""
-        side = (self.size // 2 - 4) // 2
+        side = ((self.size - 4) // 2 - 4) // 2
         with Seeded(self.seed):
             lenet = nn.Sequential(
-                *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+                *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2)),
                 *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
                 *(nn.Linear(16 * side**2, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
             )

@@ -1,0 +1,210 @@
+"""The frontier: its files, its runs, the networks beside ours, its tables."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from cde_nets.train import Trainer
+from experiments.frontier import app, plan, report, results
+from experiments.frontier.others import DenseConfig, FeaturesConfig, LectureConfig, ResidualConfig, SubspaceConfig
+
+RUNNER = CliRunner()
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def run(out, *arguments):
+    return RUNNER.invoke(app, ["run", *arguments, "--data", "digits", "--quick", "--out", str(out)])
+
+
+def row(name, seed, test, validation=0.9, **more):
+    entry = plan.entries()[name]
+    result = {
+        "trained_parameters": 745, "frozen_parameters": 1, "test_accuracy": test, "validation_accuracy": validation,
+        "seconds": 60.0, "epochs": 3, "seed": seed, **more,
+    }  # fmt: skip
+    return results.row_of(entry, seed, 28, result)
+
+
+def test_every_point_trains_as_many_numbers_as_it_may_within_four_percent():
+    points = [entry for entry in plan.entries().values() if entry.group == "frontier"]
+    assert [point.at_most for point in points] == [100, 300, 750, 1500, 3000, 5000, 10000]
+    for point in points:
+        network = point.configurations(0, 28)[0].build()
+        assert 0.96 * point.at_most < network.trained_numbers <= point.at_most
+        assert point.seeds >= (5 if point.at_most <= 3000 else 3)
+
+
+def test_the_fields_of_every_point_are_polynomial():
+    for entry in plan.entries().values():
+        if entry.group == "frontier":
+            network = entry.configurations(0, 28)[0].build()
+            assert all(family.degree <= 3 for flow in network.flows() for family in flow.families)
+
+
+def test_one_command_trains_and_the_next_reads_back(tmp_path, monkeypatch):
+    first = run(tmp_path, "750")
+    assert first.exit_code == 0, first.output
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(line["name"], line["seed"], line["kind"]) for line in lines] == [("750", 0, "fields")]
+    assert lines[0]["trained_parameters"] == 745
+    assert lines[0]["data"] == "scikit-learn"
+    assert 0.3 < lines[0]["test_accuracy"] < 1
+    monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("it was done already"))
+    second = run(tmp_path, "750")
+    assert second.exit_code == 0
+    # Nor is a folder needed where there is a line.
+    for file in (tmp_path / "750").rglob("*.*"):
+        file.unlink()
+    third = run(tmp_path, "750")
+    assert third.exit_code == 0
+    assert "745" in third.output
+    assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()] == lines
+
+
+def test_lines_of_other_configurations_are_nobodys(tmp_path):
+    entries = plan.entries()
+    old = replace(entries["750"], training={**entries["750"].training, "epochs": 3})
+    results.write(tmp_path, [results.row_of(old, 0, 28, row("750", 0, 0.9)), row("750", 1, 0.91)])
+    assert [line["seed"] for line in results.collect(tmp_path, entries, 28)] == [1]
+
+
+def test_a_line_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"name": "750"}\n')
+    with pytest.raises(ValueError, match=r"results.jsonl, line 1: found no run \(KeyError\('seed'\)\)"):
+        results.collect(tmp_path, plan.entries(), 28)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "751", "--data", "digits"], ["There is no 751", "frontier, ablation, others", "10000"]),
+        (["run", "LeNet subspace", "--data", "digits"], ["A LeNet wants images of at least 16 x 16; got size 8"]),
+        (["run", "750", "--data-dir", "nowhere"], ["nowhere (there is no such directory)"]),
+        (["run", "750", "--data", "fashion", "--data-dir", "nowhere"], ["found neither train-images-idx3-ubyte"]),
+        (["publish", "nowhere"], ["frontier.md must hold"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_made(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    found = RUNNER.invoke(app, arguments)
+    assert found.exit_code == 2
+    said = " ".join(found.output.replace("│", " ").split())
+    for word in words:
+        assert word in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[entry]]\nname = "a"\n', "an entry has name; expected kind, name, says, seeds"),
+        ('[[entry]]\nname = "a"\nsays = ""\nseeds = 1\nkind = "x"\n', "kind must be one of fields, features"),
+        ('[[entry]]\nname = "a"\nsays = ""\nseeds = 1\nkind = "dense"\nnetwork.deep = 1\n', "Unknown in DenseConfig"),
+        (2 * '[[entry]]\nname = "a"\nsays = ""\nseeds = 1\nkind = "dense"\n', "there are two entries 'a'"),
+    ],
+)
+def test_files_that_describe_nothing_are_refused(tmp_path, text, words):
+    for group in plan.GROUPS:
+        (tmp_path / f"{group}.toml").write_text(text if group == "others" else "")
+    with pytest.raises(ValueError, match=words):
+        plan.entries(tmp_path)
+
+
+def test_what_an_entry_says_goes_before_what_its_file_says(tmp_path):
+    shared = 'kind = "dense"\nseeds = 2\nsays = ""\n[training]\nepochs = 4\nshift = 2.0\n'
+    for group in plan.GROUPS:
+        text = shared + '[[entry]]\nname = "a"\ntraining.epochs = 5\n' if group == "others" else ""
+        (tmp_path / f"{group}.toml").write_text(text)
+    _, training = plan.entries(tmp_path)["a"].configurations(3, 28)
+    assert (training.epochs, training.shift, training.seed) == (5, 2.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "numbers"),
+    [
+        (DenseConfig(), 784 * 512 + 512 + 512 * 384 + 384 + 384 * 10 + 10),
+        (FeaturesConfig(), 90 * 10 + 10),
+        (LectureConfig(), 10 * 10 + 196 * 10 + 10),
+        (ResidualConfig(), 104 + 4 * 148 + 50),
+        (SubspaceConfig(count=31), 31),
+    ],
+)
+def test_networks_beside_ours_train_what_is_said(config, numbers):
+    one, again, other = config.build(), config.build(), replace(config, seed=1).build()
+    assert one.trained_numbers == numbers
+    x = torch.rand(3, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert one(x).shape == (3, 10)
+    assert torch.equal(one(x), again(x))
+    assert not torch.allclose(one(x), other(x))
+    one(x).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in one.parameters())
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_lenet_has_the_published_number_of_weights():
+    """Li et al. (2018), section 3.2: 44,426."""
+    subspace = SubspaceConfig(count=2).build().body
+    assert subspace.get_buffer("start").numel() == 44_426
+
+
+def test_the_subspace_s_gradient_is_the_whole_gradient_seen_along_its_directions():
+    network = SubspaceConfig(count=5).build().double()
+    subspace = network.body
+    torch.testing.assert_close(subspace.directions.norm(dim=1), torch.ones(5, dtype=torch.float64))
+    x = torch.rand(4, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    network(x).logsumexp(1).sum().backward()
+    side = nn.Sequential(
+        *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+    ).double()
+    torch.nn.utils.vector_to_parameters(subspace.start, side.parameters())
+    centred = (x - x.mean((1, 2), keepdim=True)) / x.std((1, 2), correction=0, keepdim=True)
+    side(centred[:, None]).logsumexp(1).sum().backward()
+    whole = torch.cat([p.grad.flatten() for p in side.parameters()])
+    torch.testing.assert_close(subspace.v.grad, subspace.directions @ whole)
+
+
+def test_the_lecture_s_flow_is_euler_on_its_fields():
+    flow = LectureConfig(size=8, count=3, steps=4).build().double().body[2]
+    x = torch.rand(2, 16, dtype=torch.float64)
+    want = x
+    for u in flow.u:
+        want = want + sum(u[i] * torch.tanh(want @ flow.kernels[i].mT + flow.offsets[i]) for i in range(3)) / 4
+    torch.testing.assert_close(flow(x), want)
+
+
+def test_untrained_controls_are_not_trained_and_no_flow_is_none():
+    still = FeaturesConfig().build()
+    assert not any(flow.control.values.any() for flow in still.body[0]._network[0].flows())
+    moving = FeaturesConfig(control_scale=0.1).build()
+    before = {name: value.clone() for name, value in moving.named_buffers()}
+    moving(torch.rand(2, 28, 28)).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in moving.named_buffers())
+    assert moving.frozen_digest() != still.frozen_digest()
+
+
+def test_tables_give_mean_and_spread():
+    rows = [row("750", seed, test) for seed, test in enumerate((0.98, 0.99, 0.982))]
+    lines = report.frontier_table(plan.entries(), rows).splitlines()
+    assert len(lines) == 3
+    deviation = math.sqrt(((98 - 98.4) ** 2 + (99 - 98.4) ** 2 + (98.2 - 98.4) ** 2) / 2)
+    assert f"| 98.40 ± {deviation:.2f} |" in lines[2]
+    assert lines[2].startswith("| 750 | 745 |")
+    assert lines[2].endswith("| 3 | 3 | 1.0 | 94.5 |")
+    one = report.group_table(plan.entries(), [row("dense", 0, 0.987)], "others").splitlines()[2]
+    assert "| 745 | 98.70 | 90.00 | 1 | 1.0 |" in one
+
+
+def test_the_docs_hold_what_is_run_now(tmp_path):
+    """Each published line is of a configuration as it stands, and the page's tables are made from the lines."""
+    (tmp_path / "results.jsonl").write_bytes((DOCS / "results" / "frontier.jsonl").read_bytes())
+    published = (tmp_path / "results.jsonl").read_text().splitlines()
+    rows = results.collect(tmp_path, plan.entries(), 28)
+    assert len(rows) == len(published)
+    assert report.frontier_table(plan.entries(), rows) in (DOCS / "frontier.md").read_text()
