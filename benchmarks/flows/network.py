@@ -95,11 +95,11 @@ def flops(task: Task, *, gradient: bool) -> int:
 
 
 def ours(task: Task) -> Side:
-    """The network as the training loop calls it."""
+    """The network as the training loop calls it, on images that were normalized once."""
     network = task.network
     parameters = [flow.control.get_parameter("values") for flow in network.flows()]
     scale = network.readout.get_parameter("scale")
-    return _torch_side("ours", "-", lambda: network(task.images), [*parameters, scale], task)
+    return _torch_side("ours", "-", lambda: network.of_prepared(task.images), [*parameters, scale], task)
 
 
 def by_hand(task: Task) -> list[Side]:

@@ -51,7 +51,7 @@ def mnist(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of fields, controls, order and moves of the images. Default: 0.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images. Default: 15.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images. Default: 30.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step. Default: 200.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak, of the controls. Default: 0.03.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Channels of the state. Default: 10.")] = None,
@@ -61,6 +61,14 @@ def mnist(
     ] = None,
     kernel: Annotated[str | None, typer.Option(help="row, stencil or dense. Default: row.")] = None,
     method: Annotated[str | None, typer.Option(help="euler or rk4. Default: euler.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the method, on each interval. Default: 1.")] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(help="Of the images: deskew, spread (deskewed and of one size) or none. Default: deskew."),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="eigenbasis (Adam in the gradients' eigenbasis) or adam. Default: eigenbasis.")
+    ] = None,
     tied: Annotated[bool, typer.Option("--tied", help="One family a stage instead of fresh ones.")] = False,
     device: Device = "cpu",
     threads: Threads = None,
@@ -74,8 +82,17 @@ def mnist(
       cde-nets train mnist --seed 1 --json
       cde-nets train mnist --resume runs/mnist-0-20260101-120000
     """
-    of_network = _given(channels=channels, intervals=intervals, count=count, kernel=kernel, method=method, tied=tied)
-    of_training = _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    of_network = _given(
+        channels=channels,
+        intervals=intervals,
+        count=count,
+        kernel=kernel,
+        method=method,
+        steps=steps,
+        normalization=normalization,
+        tied=tied,
+    )
+    of_training = _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
     with reported():
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})

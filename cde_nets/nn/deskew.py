@@ -9,6 +9,8 @@ from torch.nn import functional
 
 # Steepest slope that is undone, in columns a row: 45 degrees. A bar that lies flat has none to speak of.
 STEEPEST = 1.0
+# Least and largest factor by which ink is shrunk to a given spread.
+FACTORS = (0.6, 1.6)
 
 
 class Deskew(nn.Module):
@@ -20,7 +22,24 @@ class Deskew(nn.Module):
     Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998), section III.
 
     An image without ink stays as it is, apart from the faintest value, which becomes 0.
+
+    Args:
+        spread: standard deviations of the ink along the rows' axis and, once the slant is gone, along the columns', in
+            pixels, to which each image is scaled as far as `FACTORS` allow; None leaves its size.
+
+    Raises:
+        ValueError: a spread that is not positive.
     """
+
+    def __init__(self, spread: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        if spread is not None and not all(pixels > 0 for pixels in spread):
+            raise ValueError(f"spread must be two positive numbers of pixels; got {spread}.")
+        self.spread = spread
+
+    def extra_repr(self) -> str:
+        """Shown by print(map)."""
+        return "" if self.spread is None else f"spread={self.spread}"
 
     def forward(self, images: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
         """Shape (batch, height, width) to the same."""
@@ -37,7 +56,16 @@ class Deskew(nn.Module):
         lean = torch.einsum("nrc,nr,c->n", ink, down, across)
         # As the rows' means are taken off already, the columns' need not be.
         slope = torch.where(spread > 0, lean / torch.where(spread > 0, spread, 1.0), 0.0).clamp(-STEEPEST, STEEPEST)
-        return _sheared(ink, row, column, slope)
+        if self.spread is None:
+            one = torch.ones_like(row)
+            return _sheared(ink, row, column, slope, one, one)
+        tall = spread / total
+        wide = (columns @ across.square()) / total - column.square() - slope.square() * tall
+        high, broad = (
+            (v.clamp_min(0).sqrt() / s).clamp(*FACTORS) for v, s in zip((tall, wide), self.spread, strict=True)
+        )
+        one = torch.ones_like(row)
+        return _sheared(ink, row, column, slope, torch.where(blank, one, high), torch.where(blank, one, broad))
 
 
 def _places(length: int, like: Tensor) -> Tensor:
@@ -45,12 +73,11 @@ def _places(length: int, like: Tensor) -> Tensor:
     return torch.arange(length, dtype=like.dtype, device=like.device) - (length - 1) / 2
 
 
-def _sheared(ink: Tensor, row: Tensor, column: Tensor, slope: Tensor) -> Tensor:
-    """The image whose pixel (r, c) is what was at (row + r, column + c + slope r), all from the middle, in pixels."""
+def _sheared(ink: Tensor, row: Tensor, column: Tensor, slope: Tensor, high: Tensor, broad: Tensor) -> Tensor:
+    """The image whose pixel (r, c), from the middle, was at (row + high r, column + broad c + slope high r)."""
     height, width = ink.shape[1:]
-    one, none = torch.ones_like(row), torch.zeros_like(row)
     # affine_grid counts from -1 to 1 over each side, x before y.
-    across = torch.stack([one, slope * height / width, 2 * column / width], 1)
-    down = torch.stack([none, one, 2 * row / height], 1)
+    across = torch.stack([broad, slope * high * height / width, 2 * column / width], 1)
+    down = torch.stack([torch.zeros_like(row), high, 2 * row / height], 1)
     grid = functional.affine_grid(torch.stack([across, down], 1), [len(ink), 1, height, width], align_corners=False)
     return functional.grid_sample(ink[:, None], grid, align_corners=False)[:, 0]

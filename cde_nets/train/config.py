@@ -30,7 +30,7 @@ class TrainConfig:
         ValueError: a number out of range.
     """
 
-    epochs: int = 15
+    epochs: int = 30
     batch_size: int = 200
     learning_rate: float = 0.03
     readout_rate: float = 10.0

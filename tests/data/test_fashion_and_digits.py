@@ -51,7 +51,7 @@ def test_without_a_directory_nothing_is_fetched(monkeypatch):
 
 
 def test_missing_files_and_mnist_itself_are_refused(fashion, tmp_path):
-    with pytest.raises(ValueError, match="data_dir names .*: found neither train-images-idx3-ubyte nor"):
+    with pytest.raises(ValueError, match=r"data_dir names .*: found neither train-images-idx3-ubyte nor"):
         load_fashion_mnist(tmp_path)
     for file in (fashion / "fashion").iterdir():
         (tmp_path / file.name).symlink_to(file)

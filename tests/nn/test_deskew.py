@@ -78,10 +78,31 @@ def test_slopes_beyond_45_degrees_are_undone_to_45_degrees_only():
     np.testing.assert_allclose(Deskew()(flat)[0].numpy(), want, atol=1e-12)
 
 
+@pytest.mark.parametrize(("slant", "spread"), [(0.4, (5.0, 2.0)), (-0.6, (3.0, 3.0)), (0.0, (20.0, 0.1))])
+def test_the_spread_is_what_was_asked_for_within_its_limits(slant, spread):
+    image = torch.tensor(blob(40, 40, slant), dtype=F64)[None]
+    _, _, before, _ = moments(Deskew()(image)[0].numpy())
+    got = Deskew(spread)(image)[0].numpy()
+    _, _, tall, together = moments(got)
+    _, _, wide, _ = moments(got.T)
+    # Of the ink as it was: the ellipse's own spread is 4 / sqrt(2) down and 2 / sqrt(2) across.
+    for found, wanted, own in ((tall, spread[0], 4 / 2**0.5), (wide, spread[1], 2 / 2**0.5)):
+        assert abs(found**0.5 / np.clip(wanted, own / 1.6, own / 0.6) - 1) < 0.08
+    assert abs(together / tall) < 0.02
+    assert abs(before**0.5 / (4 / 2**0.5) - 1) < 0.05
+
+
+@pytest.mark.parametrize("spread", [(0.0, 1.0), (1.0, -1.0), (1.0, float("nan"))])
+def test_a_spread_that_is_none_is_refused(spread):
+    with pytest.raises(ValueError, match="spread must be two positive numbers of pixels; got"):
+        Deskew(spread)
+
+
 def test_images_without_ink_become_zero_and_a_single_row_stays_finite():
     images = torch.zeros(2, 28, 28, dtype=F64)
     images[0] += 0.7
     images[1, 4, 3:9] = 1.0
+    assert torch.isfinite(Deskew((5.0, 3.0))(images)).all()
     got = Deskew()(images)
     assert torch.equal(got[0], torch.zeros(28, 28, dtype=F64))
     assert torch.isfinite(got[1]).all()

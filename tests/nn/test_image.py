@@ -15,7 +15,12 @@ F64 = torch.float64
 
 
 def plain(net, config, images, controls, scale):
-    """Lift, residual steps on the sphere, pooling, channel means; kernels are read off the network."""
+    """Lift, residual steps on the sphere, pooling, channel means; kernels are read off the network.
+
+    What sets images upright has tests of its own.
+    """
+    if config.normalization != "none":
+        images = net.normalization(images)
     x = images - images.mean((1, 2), keepdim=True)
     x = x / x.square().mean((1, 2), keepdim=True).sqrt()
     x = functional.conv2d(x[:, None], net.lift.kernels, stride=2, padding=2)
@@ -32,8 +37,9 @@ def plain(net, config, images, controls, scale):
                     rows = [torch.zeros_like(kernel[0])] * channels
                     rows[i % channels] = u[i] * family.kernels[i]
                     kernel = kernel + torch.stack(rows)
-            z = x + functional.conv2d(x + x * x / 2, kernel, padding=1) / len(values)
-            x = z * (x.square().sum((1, 2, 3), keepdim=True) / z.square().sum((1, 2, 3), keepdim=True)).sqrt()
+            for _ in range(config.steps):
+                z = x + functional.conv2d(x + x * x / 2, kernel, padding=1) / (len(values) * config.steps)
+                x = z * (x.square().sum((1, 2, 3), keepdim=True) / z.square().sum((1, 2, 3), keepdim=True)).sqrt()
         if place < len(controls) - 1:
             x = functional.avg_pool2d(x, 2)
             x = x / x.square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -41,7 +47,11 @@ def plain(net, config, images, controls, scale):
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"tied": True}, {"kernel": "dense"}, {"orthogonal": False}, {"size": 13}, {"count": 30}]
+    "change",
+    [
+        *({}, {"tied": True}, {"kernel": "dense"}, {"orthogonal": False}, {"size": 13}, {"count": 30}, {"steps": 2}),
+        *({"normalization": "none"}, {"normalization": "spread"}),
+    ],
 )
 def test_logits_and_gradients_are_those_of_plain_operations(change):
     config = replace(SMALL, **change)

@@ -104,7 +104,7 @@ def test_the_flow_of_images_ends_with_the_networks_logits():
     assert len(made.axes) == 2 * columns
     bars = [bar.get_height() for bar in made.axes[columns - 1].patches]
     np.testing.assert_allclose(bars, network(images)[0].detach().numpy(), rtol=1e-5, atol=1e-6)
-    lifted = network.lift(images).reshape(2, 14, 14, 10)[1, :, :, 7]
+    lifted = network.start(images).reshape(2, 14, 14, 10)[1, :, :, 7]
     np.testing.assert_allclose(made.axes[columns + 1].images[0].get_array(), lifted.numpy(), rtol=1e-6)
 
 

@@ -79,9 +79,8 @@ def test_moves_other_than_whole_pixels_go_through_the_batches_and_follow_the_see
     assert not torch.equal(first[0].sum((1, 2)).sort()[0], other[0].sum((1, 2)).sort()[0])
     seen = Batches(images(), labels, 4, Moves(shift=1.0), seed=1)
     (whole, order), *_ = seen.epoch(0)
-    assert all(
-        set(image.flatten().tolist()) <= {0.0, *images()[k].flatten().tolist()} for image, k in zip(whole, order, strict=True)
-    )
+    for image, k in zip(whole, order, strict=True):
+        assert set(image.flatten().tolist()) <= {0.0, *images()[k].flatten().tolist()}
 
 
 @pytest.mark.parametrize(
