@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from cde_nets.solver import Picard as Picard
     from cde_nets.solver import PIController as PIController
     from cde_nets.solver import Reversible as Reversible
+    from cde_nets.pretrained import pretrained_networks as pretrained_networks
     from cde_nets.solver import RungeKutta as RungeKutta
     from cde_nets.solver import SaveAt as SaveAt
     from cde_nets.solver import Scheme as Scheme
@@ -232,6 +233,7 @@ _ROOMS = {
         "Tolerance",
         "TorchDiffEq",
     ),
+    "pretrained": ("pretrained_networks",),
     "steer": (
         "Interpolation",
         "SteerStatus",

@@ -17,10 +17,11 @@ from cde_nets.digests import tensor_bytes
 from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.network import Network
 from cde_nets.nn.trainable import Trainable, TrainableConfig
+from cde_nets.pretrained import pretrained_networks, pretrained_path
 
 NETWORK = "cde-nets network 1"
-# A checkpoint is a few kB. A header that claims more than this is damaged, or is another file.
-_LARGEST = 64 * 1024**2
+# A checkpoint is a few kB; what an optimiser keeps of ten thousand numbers, 80 MB. A file of more is another file.
+_LARGEST = 1024**3
 
 
 def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -47,7 +48,7 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise ValueError(f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote.")
     if path.stat().st_size > _LARGEST:
         raise ValueError(
-            f"{path} has {path.stat().st_size:,} bytes; a checkpoint has a few thousand. It is another file."
+            f"{path} has {path.stat().st_size:,} bytes; a checkpoint has a few thousand to a hundred million. It is another file."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -94,11 +95,14 @@ def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
 
     The frozen part is drawn again from the configuration and its digest compared with the stored one.
 
+    Args:
+        path: of a file, or the name of a network that comes with the package (`pretrained_networks`).
+
     Raises:
         ValueError: no such file, a damaged one, one of another kind or network, or a frozen part that comes out
             different here.
     """
-    path = Path(path)
+    path = pretrained_path(path) if isinstance(path, str) and path in pretrained_networks() else Path(path)
     tensors, about = load_tensors(path, NETWORK)
     network = ImageNetworkConfig.from_dict(about["config"]).build()
     copy_into(network, tensors, path)

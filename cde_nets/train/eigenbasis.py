@@ -45,7 +45,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.95, 0.99),
         eps: float = 1e-8,
         decay: float = 0.98,
-        every: int = 20,
+        every: int = 50,
         block: int = 1024,
     ) -> None:
         if not (math.isfinite(lr) and lr >= 0 and eps > 0):

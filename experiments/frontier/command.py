@@ -1,8 +1,9 @@
-"""The command: `run` trains, `publish` writes docs, `list` says what is done.
+"""The command: `run` trains, `certify` proves, `publish` writes docs, `list` says what is done.
 
     python -m experiments.frontier run 750
     python -m experiments.frontier run others --seeds 1
     python -m experiments.frontier list
+    python -m experiments.frontier certify frontier
     python -m experiments.frontier publish docs
 
 A run that was stopped goes on where it stood, and one that is done is read back. Several processes may share an --out
@@ -20,12 +21,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cde_nets import pretrained
 from cde_nets.atomic import write_atomically
 from cde_nets.data import MNIST, load_digits, load_fashion_mnist, load_mnist
 from cde_nets.plot.style import save
-from cde_nets.train import Run
+from cde_nets.train import Run, load_network
 from experiments import pages
-from experiments.frontier import report, results
+from experiments.frontier import certificates, report, results
 from experiments.frontier.plan import GROUPS, Entry, entries, quick
 from experiments.trained import result_of
 
@@ -34,6 +36,9 @@ PAGE, TABLES = (
     "frontier.md",
     {"frontier points": "frontier", "frontier ablation": "ablation", "frontier others": "others"},
 )
+
+CERTIFIED, CERTIFICATES = "frontier certificates", "frontier_certificates.json"
+PRETRAINED = Path(pretrained.__file__).parent
 
 Data = Literal["mnist", "fashion", "digits"]
 Out = Annotated[Path, typer.Option(help="Folder of the runs and their results.")]
@@ -85,12 +90,40 @@ def list_(out: Out = _OUT) -> None:
 
 
 @app.command()
+def certify(
+    names: Annotated[list[str], typer.Argument(help="Points of the frontier, or frontier for all.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST.")] = None,
+    out: Out = _OUT,
+) -> None:
+    """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
+    plan = entries()
+    try:
+        _check_names(plan, names)
+        kept = certificates.read(out / CERTIFICATES)
+        rows = results.collect(out, plan, 28)
+        chosen = {name: best(rows, name) for name, entry in plan.items() if {name, entry.group} & {*names}}
+        for name, row in chosen.items():
+            if row is None or not _network(out, plan[name], row).exists():
+                raise ValueError(f"{name} has no finished run in {out}: run it first.")
+        images = load_mnist(data_dir, notify=Console(stderr=True).print).test.images[: certificates.IMAGES]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    for name, row in chosen.items():
+        assert row is not None
+        network, _ = load_network(_network(out, plan[name], row))
+        found = certificates.certify(network, torch.from_numpy(images).float() / 255)
+        kept[name] = {"seed": row["seed"], **found}
+        certificates.write(out / CERTIFICATES, kept)
+    Console().print(certificates.table(kept), highlight=False, markup=False)
+
+
+@app.command()
 def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], out: Out = _OUT) -> None:
     """Write figure, tables and results of the runs that are done to docs."""
     plan = entries()
     page = docs / PAGE
     try:
-        for mark in TABLES:
+        for mark in (*TABLES, CERTIFIED):
             pages.check(page, mark)
         rows = results.collect(out, plan, 28)
     except ValueError as error:
@@ -101,9 +134,26 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     for mark, group in TABLES.items():
         table = report.frontier_table(plan, rows) if group == "frontier" else report.group_table(plan, rows, group)
         pages.fill(page, mark, table)
+    kept = {name: one for name, one in certificates.read(out / CERTIFICATES).items() if name in plan}
+    pages.fill(page, CERTIFIED, certificates.table(kept))
     save(report.frontier_figure(plan, rows), docs / "images" / "frontier.png")
     (docs / "results").mkdir(parents=True, exist_ok=True)
     write_atomically(docs / "results" / "frontier.jsonl", (out / "results.jsonl").read_bytes())
+    certificates.write(docs / "results" / CERTIFICATES, kept)
+    for name, entry in plan.items():
+        row = best(rows, name)
+        if entry.group == "frontier" and row is not None and (file := _network(out, entry, row)).exists():
+            write_atomically(PRETRAINED / f"mnist-{name}.safetensors", file.read_bytes())
+
+
+def best(rows: list[results.Row], name: str) -> results.Row | None:
+    """Of an entry's runs, the one whose validation accuracy is largest: the network that goes by the entry's name."""
+    found = results.of(rows, name)
+    return max(found, key=lambda row: row["validation_accuracy"]) if found else None
+
+
+def _network(out: Path, entry: Entry, row: results.Row) -> Path:
+    return Run(results.folder_of(out, entry, row["seed"])).network
 
 
 def _limited(entry: Entry, seeds: int | None, trial: int | None) -> Entry:

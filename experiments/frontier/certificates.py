@@ -1,0 +1,80 @@
+"""What is proved and what is measured of a trained network: its stages' brackets, its outputs' Jacobian."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cde_nets.atomic import write_atomically
+from cde_nets.certify import check_flow, control_rank
+from cde_nets.nn import Network
+
+# A stage is certified at as many images as keep the rank to be proved below this, and at least at one: the memory that
+# a proof takes grows with the square of the rank.
+MOST_RANK = 2000
+# At which the rank of the outputs' Jacobian is measured.
+IMAGES = 64
+
+Certified = dict[str, Any]
+
+
+def certify(network: Network, images: Tensor, *, seed: int = 0) -> Certified:
+    """Each stage's certificate at the states that the stages before it make of images, and the Jacobian's rank.
+
+    Args:
+        network: trained.
+        images: as the network takes them, at least as many as the ranks below want.
+        seed: of the random primes and controls of the proofs.
+    """
+    stages = []
+    with torch.no_grad():
+        state = network.start(images)
+        for stage in network.flow_stages():
+            points = max(1, min(len(images), MOST_RANK // stage.flow.dim))
+            found = check_flow(stage.flow, state[:points], seed=seed)
+            said = {"proved": found.proved, "scope": found.scope, "rank": found.rank, "full_rank": found.full_rank}
+            stages.append({"points": points, "dim": stage.flow.dim, "depth": found.depth, **said})
+            state = stage(state)
+    measured = control_rank(network, images[:IMAGES])
+    rank = {"rank": measured.rank, "outputs": measured.outputs, "numbers": measured.numbers}
+    return {"stages": stages, "jacobian": {"images": min(len(images), IMAGES), **rank}}
+
+
+def read(path: Path) -> dict[str, Certified]:
+    """What is kept, by entry.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    try:
+        kept: dict[str, Certified] = json.loads(path.read_text()) if path.exists() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); move it away.") from error
+    return kept
+
+
+def write(path: Path, kept: dict[str, Certified]) -> None:
+    """All of it, atomically."""
+    write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def table(kept: dict[str, Certified]) -> str:
+    """A row for each network: what is proved of each stage, what is measured of the whole."""
+    lines = [
+        "| trained | stages: rank proved, on spheres (images, depth of brackets) | rank of the logits' Jacobian in u |",
+        "|---|---|---|",
+    ]
+    for found in kept.values():
+        proofs = "; ".join(
+            f"{'' if one['proved'] else 'not proved: '}{one['rank']:,} of {one['full_rank']:,} "
+            f"({one['points']}, {one['depth']})"
+            for one in found["stages"]
+        )
+        rank = found["jacobian"]
+        most = min(rank["outputs"], rank["numbers"])
+        lines.append(f"| {rank['numbers']:,} | {proofs} | {rank['rank']:,} of {most:,} at {rank['images']} images |")
+    return "\n".join(lines)
