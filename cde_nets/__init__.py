@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from cde_nets.nn import Stage as Stage
     from cde_nets.nn import TanhCell as TanhCell
     from cde_nets.nn import image_network as image_network
+    from cde_nets.pretrained import pretrained_networks as pretrained_networks
     from cde_nets.solver import CG as CG
     from cde_nets.solver import GMRES as GMRES
     from cde_nets.solver import RBP as RBP
@@ -97,7 +98,6 @@ if TYPE_CHECKING:
     from cde_nets.solver import Picard as Picard
     from cde_nets.solver import PIController as PIController
     from cde_nets.solver import Reversible as Reversible
-    from cde_nets.pretrained import pretrained_networks as pretrained_networks
     from cde_nets.solver import RungeKutta as RungeKutta
     from cde_nets.solver import SaveAt as SaveAt
     from cde_nets.solver import Scheme as Scheme

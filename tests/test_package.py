@@ -56,7 +56,11 @@ ALLOWED = {
     "certify": {"nn", "theory"},
     "steer": {"solver", "fields", "controls", "options", "theory"},
     "data": {"atomic"},
-    "train": {"configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"},
+    "pretrained": set(),
+    "train": {
+        *("configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"),
+        "pretrained",
+    },
     "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},
     "theory": set(),
 }
