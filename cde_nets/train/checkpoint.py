@@ -48,8 +48,8 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise ValueError(f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote.")
     if path.stat().st_size > _LARGEST:
         raise ValueError(
-            f"{path} has {path.stat().st_size:,} bytes; a checkpoint has from a few thousand to a hundred million. It is "
-            "another file."
+            f"{path} has {path.stat().st_size:,} bytes; a checkpoint has from a few thousand to a hundred million. "
+            "It is another file."
         )
     try:
         with safe_open(path, framework="pt") as file:
