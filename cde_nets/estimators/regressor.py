@@ -80,7 +80,7 @@ class ControlledODERegressor(MultiOutputMixin, RegressorMixin, ControlledODEEsti
         count: int = 32,
         intervals: int = 4,
         degree: int = 2,
-        spread: float = 0.25,
+        spread: float = 0.35,
         alpha: float = 1.0,
         energy: float = 30.0,
         max_iter: int = 100,

@@ -37,7 +37,7 @@ def test_balanced_is_scikit_learns():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="zero for every sample"):
+    with pytest.raises(ValueError, match="zero"):
         distinct(np.zeros((2, 1)), np.zeros(2), [0, 0])
     labels, ones, names = np.array([0, 1]), np.ones(2), np.array(["cat", "dog"])
     with pytest.raises(ValueError, match=r"names 'cow', which is no class of y; those are \['cat', 'dog'\]"):
