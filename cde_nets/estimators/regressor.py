@@ -45,7 +45,7 @@ class ControlledODERegressor(MultiOutputMixin, RegressorMixin, ControlledODEEsti
         alpha: of the readout's penalty, as in ridge regression.
         energy: of the control's penalty: larger is smoother.
         max_iter: iterations of L-BFGS.
-        tol: stop where an iteration lowers the objective by less than this share of it.
+        tol: stop where an iteration lowers the objective by less than this share of it, or of 1 where it is smaller.
         warm_start: go on from the last fit, with its fields and its standardisation, where shapes agree.
         random_state: of the fields and the first control; the same numbers to the bit from the same integer.
         verbose: show a progress bar on standard error.
