@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium hopfield citation bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium hopfield citation estimators bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -55,6 +55,9 @@ hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: doc
 
 citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a half of one core; goes on where it stood.
 	$(BIN)/python -m experiments.citation --publish docs $(OPTIONS)
+
+estimators: .venv/ready  ## The scikit-learn estimators beside scikit-learn's own: docs' figure and table.
+	$(BIN)/python -m experiments.estimators --publish docs
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX, certificates, equilibria: docs' page on speed.
 	$(BIN)/python -m benchmarks --threads 2 --publish docs $(OPTIONS)

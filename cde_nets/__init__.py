@@ -5,6 +5,7 @@ Names load when they are first used: importing this package waits for neither to
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from cde_nets.errors import ConvergenceWarning as ConvergenceWarning
     from cde_nets.errors import DivergedError as DivergedError
     from cde_nets.errors import SolveError as SolveError
+    from cde_nets.estimators import ControlledODEClassifier as ControlledODEClassifier
+    from cde_nets.estimators import ControlledODERegressor as ControlledODERegressor
     from cde_nets.fields import ConvFields as ConvFields
     from cde_nets.fields import Cutoff as Cutoff
     from cde_nets.fields import ExpressionFields as ExpressionFields
@@ -156,6 +159,10 @@ _ROOMS = {
         "DivergedError",
         "SolveError",
     ),
+    "estimators": (
+        "ControlledODEClassifier",
+        "ControlledODERegressor",
+    ),
     "fields": (
         "ConvFields",
         "Cutoff",
@@ -251,7 +258,10 @@ _ROOMS = {
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = sorted(_HOME)
+# Rooms that need what is not installed everywhere: their names still load, to say so, but `import *` does without.
+_NEEDS = {"estimators": "sklearn"}
+
+__all__ = sorted(name for name, room in _HOME.items() if room not in _NEEDS or find_spec(_NEEDS[room]))
 
 
 def __getattr__(name: str) -> Any:

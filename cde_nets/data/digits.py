@@ -23,7 +23,7 @@ def load_digits(*, split_seed: int = 0) -> MNIST:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError("These digits are in scikit-learn: pip install scikit-learn") from error
+        raise ImportError('These digits are in scikit-learn: pip install "cde-nets[sklearn]"') from error
     bunch = datasets.load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.uint8)

@@ -84,5 +84,5 @@ def test_digits_are_scikit_learn_s_in_bytes():
 
 def test_without_scikit_learn_the_digits_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match="pip install scikit-learn"):
+    with pytest.raises(ImportError, match=r"pip install .cde-nets\[sklearn\]"):
         load_digits()
