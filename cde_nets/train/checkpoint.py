@@ -45,7 +45,10 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     if path.is_dir():
         raise ValueError(f"No checkpoint at {path}: it is a folder. Did you mean {path / 'network.safetensors'}?")
     if not path.is_file():
-        raise ValueError(f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote.")
+        names = ", or one of ".join(["", ", ".join(pretrained_networks())] if pretrained_networks() else [""])
+        raise ValueError(
+            f"No checkpoint at {path}: give the path of a .safetensors file that a training run wrote{names}."
+        )
     if path.stat().st_size > _LARGEST:
         raise ValueError(
             f"{path} has {path.stat().st_size:,} bytes; a checkpoint has from a few thousand to a hundred million. "

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from cde_nets.certify import check_flow, control_rank
+from cde_nets.nn import ImageNetworkConfig
 from cde_nets.train import Trainer
-from experiments.frontier import app, plan, report, results
+from experiments.frontier import app, certificates, plan, report, results
+from experiments.frontier.command import best
 from experiments.frontier.others import DenseConfig, FeaturesConfig, LectureConfig, ResidualConfig, SubspaceConfig
 
 RUNNER = CliRunner()
@@ -88,6 +91,7 @@ def test_a_line_that_is_no_run_is_refused(tmp_path):
         (["run", "750", "--data-dir", "nowhere"], ["nowhere (there is no such directory)"]),
         (["run", "750", "--data", "fashion", "--data-dir", "nowhere"], ["found neither train-images-idx3-ubyte"]),
         (["publish", "nowhere"], ["frontier.md must hold"]),
+        (["certify", "750"], ["750 has no finished run in runs/frontier: run it first"]),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(tmp_path, monkeypatch, arguments, words):
@@ -199,6 +203,34 @@ def test_tables_give_mean_and_spread():
     assert lines[2].endswith("| 3 | 3 | 1.0 | 94.5 |")
     one = report.group_table(plan.entries(), [row("dense", 0, 0.987)], "others").splitlines()[2]
     assert "| 745 | 98.70 | 90.00 | 1 | 1.0 |" in one
+
+
+def test_a_network_s_stages_are_certified_where_its_images_come_and_its_rank_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificates, "MOST_RANK", 120)
+    config = ImageNetworkConfig(size=8, classes=3, channels=3, intervals=(1, 1), count=12, control_scale=0.3)
+    network = config.build()
+    images = torch.rand(9, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = certificates.certify(network, images)
+    assert [stage["points"] for stage in found["stages"]] == [120 // 48, 9]
+    # On spheres the full rank is a dimension less at each point.
+    assert [stage["full_rank"] for stage in found["stages"]] == [2 * 47, 9 * 11]
+    state = network.start(images)
+    alone = check_flow(network.flows()[0], state[:2], seed=0)
+    assert found["stages"][0]["rank"] == alone.rank
+    assert found["jacobian"] == {"images": 9, "rank": control_rank(network, images).rank, "outputs": 27, "numbers": 25}
+    certificates.write(tmp_path / "kept.json", {"750": {"seed": 0, **found}})
+    kept = certificates.read(tmp_path / "kept.json")
+    assert kept == {"750": {"seed": 0, **found}}
+    line = certificates.table(kept).splitlines()[2]
+    proved = "" if found["stages"][0]["proved"] else "not proved: "
+    assert line.startswith(f"| 25 | {proved}{alone.rank} of 94 (2, {alone.depth}); ")
+    assert line.endswith(f"| {found['jacobian']['rank']} of 25 at 9 images |")
+
+
+def test_the_best_seed_is_the_best_on_validation():
+    rows = [row("750", seed, test, validation) for seed, test, validation in ((0, 0.99, 0.97), (1, 0.98, 0.98))]
+    assert best(rows, "750")["seed"] == 1
+    assert best(rows, "300") is None
 
 
 def test_the_docs_hold_what_is_run_now(tmp_path):

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 import cde_nets as cn
+from cde_nets.pretrained import pretrained_path
 from cde_nets.train.checkpoint import NETWORK, save_tensors
 
 SMALL = cn.ImageNetworkConfig(channels=10, intervals=(1, 1), count=20, seed=4)
@@ -131,3 +132,26 @@ def test_a_configuration_of_another_network_is_refused_on_saving(stored):
     with pytest.raises(ValueError, match="another dtype"):
         cn.save_network(path, network.double(), SMALL)
     assert path.read_bytes() == before
+
+
+def test_networks_that_come_with_the_package_are_loaded_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("cde_nets.pretrained._FOLDER", tmp_path)
+    network = cn.image_network(SMALL)
+    for name in ("mnist-750", "mnist-10000", "mnist-100"):
+        cn.save_network(tmp_path / f"{name}.safetensors", network, SMALL)
+    assert cn.pretrained_networks() == ["mnist-100", "mnist-750", "mnist-10000"]
+    again, _ = cn.load_network("mnist-750")
+    assert again.frozen_digest() == network.frozen_digest()
+    with pytest.raises(
+        ValueError, match="is called 'mnist-75'; there are mnist-100, mnist-750, mnist-10000"
+    ):
+        pretrained_path("mnist-75")
+    with pytest.raises(ValueError, match=r"No checkpoint at mnist-75: give the path .*, or one of mnist-100, mnist-750"):
+        cn.load_network("mnist-75")
+
+
+def test_every_network_of_the_package_can_be_drawn_again_here():
+    for name in cn.pretrained_networks():
+        network, about = cn.load_network(name)
+        assert network.trained_numbers <= int(name.rpartition("-")[2])
+        assert about["result"]["test_accuracy"] > 0.8
