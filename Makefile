@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium hopfield citation bench clean
+.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -49,6 +49,9 @@ equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways,
 	$(BIN)/python -m experiments.fixed_points --publish docs
 	$(BIN)/python -m experiments.one_backend --publish docs
 	$(BIN)/python -m experiments.cycle_influence --publish docs
+
+lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest of the lectures: docs' page and figures.
+	$(BIN)/python -m experiments.backprop --publish docs
 
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
