@@ -53,6 +53,7 @@ equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways,
 lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest of the lectures: docs' page and figures.
 	$(BIN)/python -m experiments.backprop --publish docs
 	$(BIN)/python -m experiments.computation_graph --publish docs
+	$(BIN)/python -m experiments.gradient_descent --publish docs
 
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
