@@ -54,6 +54,7 @@ lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest o
 	$(BIN)/python -m experiments.backprop --publish docs
 	$(BIN)/python -m experiments.computation_graph --publish docs
 	$(BIN)/python -m experiments.gradient_descent --publish docs
+	$(BIN)/python -m experiments.residual_networks --publish docs
 
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
