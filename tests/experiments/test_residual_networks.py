@@ -34,7 +34,7 @@ def test_the_error_is_the_distance_from_scipys_solution():
         # A cosine series on [0, 1], orthonormal.
         return sum(numbers[k] * np.cos(np.pi * k * t) * (np.sqrt(2) if k else 1) for k in range(len(numbers)))
 
-    np.testing.assert_allclose(control.at(torch.tensor([0.3]).double())[0].detach(), u(0.3), rtol=1e-12)
+    np.testing.assert_allclose(control.at(torch.tensor([0.3], dtype=torch.float64))[0].detach(), u(0.3), rtol=1e-12)
     worst = 0.0
     blocks = cn.to_residual(cn.ControlledODE(fields, control, cn.RungeKutta("euler", steps=64)))
     for row, end in zip(x, blocks(x).detach(), strict=True):
