@@ -55,6 +55,12 @@ lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest o
 	$(BIN)/python -m experiments.computation_graph --publish docs
 	$(BIN)/python -m experiments.gradient_descent --publish docs
 	$(BIN)/python -m experiments.residual_networks --publish docs
+	$(BIN)/python -m experiments.cheap_gradient --publish docs
+	$(BIN)/python -m experiments.stochastic_gradient --publish docs
+	$(BIN)/python -m experiments.subgradients --publish docs
+	$(BIN)/python -m experiments.logistic --publish docs
+	$(BIN)/python -m experiments.regression --publish docs
+	$(BIN)/python -m experiments.universal_approximation --publish docs
 
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
