@@ -108,7 +108,7 @@ def backprop(
     counts = {name: [count[name] for count in counted] for name in counted[0]}
     signs = {"p − y": descend(1.0, seed), "y − p, as printed": descend(-1.0, seed)}
     content = {"seed": seed, "depths": DEPTHS, "errors": errors, "flops": counts, "losses": signs}
-    columns = ("output and loss", *(f"{depth} layers" for depth in DEPTHS))
+    columns = ("output and loss, by hidden layers", *map(str, DEPTHS))
     rows = [(name, *(f"{error:.1e}" for error in found)) for name, found in errors.items()]
     write(NAME, out, publish, content, _picture(errors, counts, signs), columns, rows)
 

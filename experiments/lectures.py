@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import typer
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -58,8 +60,10 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    save(pictured, out / f"{name}.png")
+    picture = small(out / f"{name}.png")
     for images, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, images / f"{name}.png")
+        write_atomically(images / f"{name}.png", picture)
         write_atomically(numbers / f"{name}.json", text.encode())
     if publish is not None:
         fill(publish / PAGE, name, _markdown(columns, rows))
@@ -67,6 +71,15 @@ def write(
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def small(picture: Path) -> bytes:
+    """A PNG in 256 colours: of lines and text nothing is seen to be lost, and two thirds of the bytes are."""
+    packed = io.BytesIO()
+    with Image.open(picture) as whole:
+        reduced = whole.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(packed, "PNG", optimize=True, dpi=(150, 150))
+    return packed.getvalue()
 
 
 def _markdown(columns: Sequence[str], rows: Rows) -> str:

@@ -219,7 +219,7 @@ def _picture(content: dict[str, Any]) -> Figure:
         worst = np.array([[row["K"], row["gap"] * 3] for row in content["bad"]])
         right.loglog(*worst.T, "x", color=COLOURS[5], label=f"three bad samples, slope −{-content['bad_slope']:.2f}")
         right.loglog(K, gaps, "o-", markersize=4, color=COLOURS[0], label="the 100 samples")
-        right.set(xlabel="iterations K", title="best gap in units of RG, step R/(G √K)")
+        right.set(xlabel="iterations K", title="best gap in units of RG, step R/(G √K)", ylim=(1e-10, 1))
         right.legend(loc="lower left")
     return pictured
 
