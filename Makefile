@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds convergence theory certificates steering interpolation topology equilibrium hopfield citation estimators bench clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -20,6 +20,11 @@ lint: .venv/ready  ## Check style and types.
 
 seeds: .venv/ready  ## Train MNIST from three seeds: the README's figures and pictures.
 	$(BIN)/python -m experiments.mnist_seeds --publish docs
+
+frontier: .venv/ready  ## Accuracy against trained numbers, beside other networks: docs' figure. A night; goes on where it stood.
+	$(BIN)/python -m experiments.frontier run frontier others ablation
+	$(BIN)/python -m experiments.frontier certify frontier
+	$(BIN)/python -m experiments.frontier publish docs
 
 convergence: .venv/ready  ## Measure orders and the continuous adjoint's error: docs' figure.
 	$(BIN)/python -m experiments.convergence --publish docs
@@ -49,6 +54,18 @@ equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways,
 	$(BIN)/python -m experiments.fixed_points --publish docs
 	$(BIN)/python -m experiments.one_backend --publish docs
 	$(BIN)/python -m experiments.cycle_influence --publish docs
+
+lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest of the lectures: docs' page and figures.
+	$(BIN)/python -m experiments.backprop --publish docs
+	$(BIN)/python -m experiments.computation_graph --publish docs
+	$(BIN)/python -m experiments.gradient_descent --publish docs
+	$(BIN)/python -m experiments.residual_networks --publish docs
+	$(BIN)/python -m experiments.cheap_gradient --publish docs
+	$(BIN)/python -m experiments.stochastic_gradient --publish docs
+	$(BIN)/python -m experiments.subgradients --publish docs
+	$(BIN)/python -m experiments.logistic --publish docs
+	$(BIN)/python -m experiments.regression --publish docs
+	$(BIN)/python -m experiments.universal_approximation --publish docs
 
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)

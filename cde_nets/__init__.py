@@ -76,9 +76,13 @@ if TYPE_CHECKING:
     from cde_nets.nn import Network as Network
     from cde_nets.nn import Normalize as Normalize
     from cde_nets.nn import Readout as Readout
+    from cde_nets.nn import ResidualBlock as ResidualBlock
+    from cde_nets.nn import ResidualFlow as ResidualFlow
     from cde_nets.nn import Stage as Stage
     from cde_nets.nn import TanhCell as TanhCell
+    from cde_nets.nn import from_residual as from_residual
     from cde_nets.nn import image_network as image_network
+    from cde_nets.nn import to_residual as to_residual
     from cde_nets.pretrained import pretrained_networks as pretrained_networks
     from cde_nets.solver import CG as CG
     from cde_nets.solver import GMRES as GMRES
@@ -205,9 +209,13 @@ _ROOMS = {
         "Network",
         "Normalize",
         "Readout",
+        "ResidualBlock",
+        "ResidualFlow",
         "Stage",
         "TanhCell",
+        "from_residual",
         "image_network",
+        "to_residual",
     ),
     "solver": (
         "Anderson",

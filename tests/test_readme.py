@@ -48,7 +48,7 @@ def test_the_solver_page_says_what_it_prints(run):
             assert "steps" in back
 
 
-@pytest.mark.parametrize("name", ["theory", "steering", "equilibrium", "estimators"])
+@pytest.mark.parametrize("name", ["theory", "steering", "equilibrium", "estimators", "lectures"])
 def test_pages_print_what_they_say(name, run):
     if name == "steering":
         pytest.importorskip("flint", reason="the page proves with python-flint")

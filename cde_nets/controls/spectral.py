@@ -14,7 +14,8 @@ from cde_nets.controls.base import Control
 
 def _cosine(times: Float[Tensor, "*times"], terms: int) -> Float[Tensor, "*times terms"]:
     k = torch.arange(terms, dtype=times.dtype, device=times.device)
-    return torch.cos(math.pi * k * times[..., None]) * torch.where(k > 0, math.sqrt(2), 1.0)
+    # Of two Python numbers torch.where makes single precision.
+    return torch.cos(math.pi * k * times[..., None]) * torch.where(k > 0, math.sqrt(2), torch.ones_like(k))
 
 
 def _legendre(times: Float[Tensor, "*times"], terms: int) -> Float[Tensor, "*times terms"]:

@@ -10,6 +10,7 @@ from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool, Normalize
 from cde_nets.nn.network import Network, Stage
 from cde_nets.nn.readout import AnchorReadout, ChannelMeanReadout, DifferenceReadout, LinearReadout, Readout
+from cde_nets.nn.residual import ResidualBlock, ResidualFlow, from_residual, to_residual
 from cde_nets.nn.trainable import Trainable, TrainableConfig
 
 __all__ = [
@@ -28,9 +29,13 @@ __all__ = [
     "Network",
     "Normalize",
     "Readout",
+    "ResidualBlock",
+    "ResidualFlow",
     "Stage",
     "TanhCell",
     "Trainable",
     "TrainableConfig",
+    "from_residual",
     "image_network",
+    "to_residual",
 ]
