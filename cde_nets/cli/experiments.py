@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import json
 import re
 import shutil
 import textwrap
+import tokenize
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cde_nets.cli.console import BAD_INPUT, FAILED, Json, emit, stop
+from cde_nets.cli.console import BAD_INPUT, FAILED, Json, stop
 from cde_nets.cli.nested import hand_over
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def list_(as_json: Json = False) -> None:
         {"name": name, "description": description(point), "module": point.module, "command": f"cde-nets run {name}"}
         for name, point in experiments().items()
     ]
-    emit(as_json, {"experiments": found}, lambda _: typer.echo(_lines(found)))
+    typer.echo(json.dumps({"experiments": found}) if as_json else _lines(found))
 
 
 def _complete(incomplete: str) -> list[tuple[str, str]]:
@@ -87,13 +90,25 @@ def description(point: EntryPoint) -> str | None:
     """
     file = _source(point.module)
     try:
-        text = None if file is None else ast.get_docstring(ast.parse(file.read_bytes()))
-    except (OSError, SyntaxError, ValueError):
+        text = "" if file is None else _docstring(file)
+    except (OSError, SyntaxError, ValueError, tokenize.TokenError):
         return None
     if not text:
         return None
     paragraph = " ".join(text.split("\n\n")[0].split())
     return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph)[0]
+
+
+def _docstring(file: Path) -> str:
+    """The text that a module begins with. The rest is not read: to parse all of it takes longer than all else."""
+    with tokenize.open(file) as source:
+        for token in tokenize.generate_tokens(source.readline):
+            if token.type == tokenize.STRING:
+                text = ast.literal_eval(token.string)
+                return inspect.cleandoc(text) if isinstance(text, str) else ""
+            if token.type not in (tokenize.COMMENT, tokenize.NL):
+                return ""
+    return ""
 
 
 def _source(module: str) -> Path | None:

@@ -73,6 +73,22 @@ def test_the_list_says_what_they_are_and_imports_none(site, command):
     assert not {"fakes", "heavies"} & set(sys.modules)
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (b"#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n\nr'''On R^m, u\\to v.'''\nx = 1\n", "On R^m, u\\to v."),
+        (b"x = 1\n'Not a docstring.'\n", None),
+        (b"b'Bytes.'\n", None),
+        (b"'''Never ends.", None),
+        (b"'\xff'\n", None),
+        (b"", None),
+    ],
+)
+def test_docstrings_are_read_as_python_does(site, source, says):
+    (site / "odd.py").write_bytes(source)
+    assert experiments.description(EntryPoint("odd", "odd:app", experiments.GROUP)) == says
+
+
 def test_experiments_of_packages_are_described():
     """Their docstring is in the package."""
     point = EntryPoint("fixed_points", "experiments.fixed_points:app", experiments.GROUP)
