@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cde_nets.cli import check, evaluate, info, steer, train
+from cde_nets.cli import check, evaluate, info, report, steer, train
 
 app = typer.Typer(
     name="cde-nets",
@@ -20,6 +20,7 @@ app.add_typer(train.app, name="train")
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="check")(check.check)
 app.command(name="steer")(steer.steer)
+app.command(name="report")(report.report)
 app.command(name="info")(info.info)
 
 
