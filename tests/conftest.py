@@ -21,7 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Functions of these rooms refuse what their signatures do not allow while the tests run.
-ROOMS = ("conditions", "controls", "fields", "gradient", "nn", "plot", "solver", "train")
+ROOMS = ("conditions", "controls", "fields", "gradient", "nn", "plot", "report", "solver", "train")
 
 jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.beartype")
 

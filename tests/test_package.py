@@ -63,6 +63,7 @@ ALLOWED = {
         "pretrained",
     },
     "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},
+    "report": {"atomic", "certify", "controls", "data", "errors", "fields", "nn", "plot", "solver", "theory", "train"},
     "theory": set(),
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cde_nets.cli import bench, check, evaluate, experiments, info, plot, steer, train
+from cde_nets.cli import bench, check, evaluate, experiments, info, plot, report, steer, train
 from cde_nets.cli.console import FAILED, stop
 from cde_nets.cli.shape import Command, Main
 
@@ -25,6 +25,7 @@ app.command(cls=Command)(evaluate.evaluate)
 app.command(cls=Command)(check.check)
 app.command(cls=Command)(steer.steer)
 app.command(cls=Command)(plot.plot)
+app.command(cls=Command)(report.report)
 app.command("list", cls=Command)(experiments.list_)
 app.command(cls=Command, context_settings=experiments.SETTINGS)(experiments.run)
 app.command(cls=Command, context_settings=bench.SETTINGS)(bench.bench)

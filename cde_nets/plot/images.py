@@ -26,7 +26,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
         images: values between 0 and 1, one a row of the picture.
         labels: of the images.
     """
-    states, titles = _states(network, images)
+    states, titles = image_states(network, images)
     logits = network(images)
     classes, top = logits.shape[1], 1.05 * float(logits.abs().max())
     with styled():
@@ -53,7 +53,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
     return made
 
 
-def _states(network: Network, images: Tensor) -> tuple[list[Tensor], list[str]]:
+def image_states(network: Network, images: Tensor) -> tuple[list[Tensor], list[str]]:
     """Image states, shape (rows, channels, height, width), after the lift and every step, and what to call them."""
     if not isinstance(network.lift, ConvLift):
         raise ValueError(f"image_flow draws networks with a ConvLift; got {type(network.lift).__name__}.")
