@@ -51,7 +51,7 @@ def confusion_chart(matrix: Sequence[Sequence[int]]) -> Chart:
             "showarrow": False,
             "font": {
                 "size": 10 if label == answer else 11,
-                "color": "@soft" if label == answer else "@paper" if count > 0.5 * largest else "@ink",
+                "color": "@soft" if label == answer else "@paper" if count > 0.65 * largest else "@ink",
             },
         }
         for label, row in zip(classes, matrix, strict=True)
