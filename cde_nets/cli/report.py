@@ -39,8 +39,9 @@ def report(
 ) -> None:
     """Write one HTML page of a finished run, with everything in it: it opens from disk and loads nothing.
 
-    Example:
+    Examples:
       cde-nets report runs/mnist-0-20260101-120000
+      cde-nets report RUN --certificate 20 --out page.html
     """
     with reported():
         # Imported here: torch, matplotlib and plotly take their time, and bad input is to be refused at once.

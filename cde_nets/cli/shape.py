@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from cde_nets.cli.console import BAD_INPUT, FAILED, notify, stop
 
 # As the README tells the story: train, look, prove, steer; then what is made of them.
-ORDER = ("train", "evaluate", "plot", "check", "steer", "list", "run", "bench", "info")
+ORDER = ("train", "evaluate", "plot", "report", "check", "steer", "list", "run", "bench", "info")
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 COMPLETION = {"--install-completion": install_callback, "--show-completion": show_callback}
 WIDEST, NARROW = 100, 60
