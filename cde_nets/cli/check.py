@@ -60,7 +60,7 @@ def check(
 ) -> None:
     """Prove what flows along these fields can interpolate. Exits with 1 where it is not proved.
 
-    Example:
+    Examples:
       cde-nets check polynomial --dim 3 --count 5 --points 20
       cde-nets check fields.txt --universal --out certificate.json
       cde-nets check certificate.json
@@ -192,6 +192,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("rank"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    console = errors()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("rank", total=None)
         yield lambda rank, full: bar.update(task, completed=rank, total=full)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cde_nets.cli.console import emit, reported
-from cde_nets.cli.train import DataDir, Device, Json, Offline, Threads, load, machine
+from cde_nets.cli.console import Json, emit, reported
+from cde_nets.cli.train import DataDir, Device, Offline, Threads, load, machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +24,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained network on the MNIST test images.
 
-    Example:
+    Examples:
       cde-nets evaluate runs/mnist-0-20260101-120000/network.safetensors
+      cde-nets evaluate network.safetensors --data-dir ~/mnist --json
     """
     with reported():
         import torch

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cde_nets.cli.console import emit
+from cde_nets.cli.console import Json, emit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +18,15 @@ OPTIONAL = {
 }
 
 
-def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-) -> None:
-    """Say what runs here: versions, threads, the kernels and what they were built for, and what is missing."""
+def info(as_json: Json = False) -> None:
+    """Say what runs here: versions, threads, the kernels and what they were built for, and what is missing.
+
+    Examples:
+      cde-nets info
+      cde-nets info --json
+    """
+    from importlib.metadata import version
+
     import torch
 
     from cde_nets.kernels import native
@@ -53,6 +55,8 @@ def info(
 
 
 def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

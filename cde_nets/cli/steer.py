@@ -68,7 +68,7 @@ def steer(
 
     Writes result.json with the controls, targets.png (two or three dimensions; the first two of more) and controls.png.
 
-    Example:
+    Examples:
       cde-nets steer polynomial --points 10 --least-energy --animate gif
       cde-nets steer fields.txt --points here.txt --targets there.txt --identity --refine-to 1e-8 --prove
     """
@@ -99,7 +99,7 @@ def steer(
         torch.set_num_threads(1)  # products are small, and threads that wait for each other slow them down
         import warnings
 
-        with warnings.catch_warnings(record=True) as heard, errors.status("steering", spinner="dots"):
+        with warnings.catch_warnings(record=True) as heard, errors().status("steering", spinner="dots"):
             warnings.simplefilter("always")
             found = interpolate(family, x, y, least_energy=least_energy, **asked)
         for warning in heard:
@@ -110,7 +110,7 @@ def steer(
         if prove:
             from cde_nets.steer import prove_interpolation
 
-            with errors.status("proving", spinner="dots"):
+            with errors().status("proving", spinner="dots"):
                 proof = prove_interpolation(family, x, y, found)
             result["proof"] = {"proved": proof.proved, "radius": proof.radius if proof else None, "says": str(proof)}
             _write(folder, result)
@@ -230,5 +230,5 @@ def _draw(folder: Path, family: Fields, found: Interpolation, x: Any, y: Any, mo
     lam = None if found.readout == "identity" else found.lam
     save(targets(flow, x, y, lam=lam, dims=dims), folder / "targets.png")
     if moving is not None:
-        with errors.status("drawing", spinner="dots"):
+        with errors().status("drawing", spinner="dots"):
             animate(flow, folder / f"flow.{moving.value}", x, y=y, lam=lam, dims=dims)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cde_nets.cli.console import FAILED, emit, errors, notify, reported
+from cde_nets.cli.console import FAILED, Json, emit, errors, notify, reported
+from cde_nets.cli.shape import Command, Group
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # The 5,000 images of the offline subset make short epochs: more of them are needed for enough steps.
 EPOCHS_OF_SUBSET = 150
 
-app = typer.Typer(help="Train a network.", no_args_is_help=True)
+app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 DataDir = Annotated[
     Path | None,
@@ -33,15 +34,19 @@ Threads = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..")]
 Offline = Annotated[bool, typer.Option("--offline", help="Ask neither mirrors nor npm for data.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 
 
 @app.callback()
 def group() -> None:
-    """Train a network."""
+    """Train a network.
+
+    Examples:
+      cde-nets train mnist
+      cde-nets train mnist --help
+    """
 
 
-@app.command()
+@app.command(cls=Command)
 def mnist(
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/mnist-SEED-TIME.")] = None,
@@ -189,10 +194,10 @@ def _resumed(
 def _fit(trainer: Trainer) -> None:
     from cde_nets.train import InterruptedTraining, ProgressBar
 
-    errors.print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
+    errors().print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
     again = f"cde-nets train mnist --resume {trainer.run.folder}"
     try:
-        with ProgressBar(trainer.train_config.epochs, errors) as bar:
+        with ProgressBar(trainer.train_config.epochs, errors()) as bar:
             trainer.fit(bar)
     except InterruptedTraining:
         notify(f"Stopped; nothing is lost. Go on with: {again}")

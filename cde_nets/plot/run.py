@@ -19,13 +19,14 @@ from cde_nets.train.batches import as_intensity
 from cde_nets.train.run import Run
 
 
-def run_pictures(run: Run, network: Network, test: Dataset) -> list[Path]:
-    """Draw a finished run into its folder: controls, curves, confusion matrix, the flow of one image of each class.
+def run_pictures(run: Run, network: Network, test: Dataset, folder: Path | None = None) -> list[Path]:
+    """Draw a finished run: controls, curves, confusion matrix, the flow of one image of each class.
 
     Args:
         run: with its metrics and result.
         network: what was trained, on the CPU.
         test: the images it was evaluated on.
+        folder: that the pictures go to; the run's where None.
 
     Returns:
         The pictures' paths.
@@ -44,6 +45,7 @@ def run_pictures(run: Run, network: Network, test: Dataset) -> list[Path]:
         "confusion.png": confusion(np.array(result["confusion"], dtype=np.int64)),
         "flow.png": image_flow(network, as_intensity(images), labels),
     }
+    folder = run.folder if folder is None else folder
     for name, picture in drawn.items():
-        save(picture, run.folder / name)
-    return [run.folder / name for name in drawn]
+        save(picture, folder / name)
+    return [folder / name for name in drawn]

@@ -12,7 +12,6 @@ if no run is in two of them. To go on from published results, put docs/results/f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,7 +61,7 @@ def run(
         _check_names(plan, names)
         images = _load(data, data_dir, console)
         size, trial = images.train.images.shape[1], len(images.train) if fast else None
-        plan = {name: _limited(entry, seeds, trial) for name, entry in plan.items()}
+        plan = {name: entry if trial is None else quick(entry, trial) for name, entry in plan.items()}
         wanted = [entry for entry in plan.values() if entry.name in names or entry.group in names]
         for entry in wanted:
             entry.configurations(0, size)
@@ -71,15 +70,14 @@ def run(
     torch.set_num_threads(threads)
     done = {(row["name"], row["seed"]) for row in results.collect(out, plan, size)}
     for entry in wanted:
-        for seed in range(entry.seeds):
+        for seed in range(entry.seeds if seeds is None else min(seeds, entry.seeds)):
             if (entry.name, seed) in done:
                 continue
             console.rule(f"{entry.name}, seed {seed}")
             result_of(Run(results.folder_of(out, entry, seed)), *entry.configurations(seed, size), images)
             # From the folders each time: other processes may have come to an end meanwhile.
-            results.write(out, results.collect(out, plan, size))
-    rows = results.collect(out, plan, size)
-    Console().print(_table(wanted, rows))
+            results.keep(out, plan, size)
+    Console().print(_table(wanted, results.collect(out, plan, size)))
 
 
 @app.command(name="list")
@@ -93,6 +91,9 @@ def list_(out: Out = _OUT) -> None:
 def certify(
     names: Annotated[list[str], typer.Argument(help="Points of the frontier, or frontier for all.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST.")] = None,
+    most_dim: Annotated[
+        int, typer.Option(help="Of the states of stages that are certified; 1,960 take more than 16 GB.")
+    ] = certificates.MOST_DIM,
     out: Out = _OUT,
 ) -> None:
     """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
@@ -111,10 +112,10 @@ def certify(
     for name, row in chosen.items():
         assert row is not None
         network, _ = load_network(_network(out, plan[name], row))
-        found = certificates.certify(network, torch.from_numpy(images).float() / 255)
+        found = certificates.certify(network, torch.from_numpy(images).float() / 255, most_dim=most_dim)
         kept[name] = {"seed": row["seed"], **found}
         certificates.write(out / CERTIFICATES, kept)
-    Console().print(certificates.table(kept), highlight=False, markup=False)
+    typer.echo(certificates.table(kept))
 
 
 @app.command()
@@ -130,7 +131,6 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
         raise typer.BadParameter(str(error)) from None
     if not rows:
         raise typer.BadParameter(f"{out} holds no finished run of these configurations.")
-    results.write(out, rows)
     for mark, group in TABLES.items():
         table = report.frontier_table(plan, rows) if group == "frontier" else report.group_table(plan, rows, group)
         pages.fill(page, mark, table)
@@ -138,7 +138,7 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     pages.fill(page, CERTIFIED, certificates.table(kept))
     save(report.frontier_figure(plan, rows), docs / "images" / "frontier.png")
     (docs / "results").mkdir(parents=True, exist_ok=True)
-    write_atomically(docs / "results" / "frontier.jsonl", (out / "results.jsonl").read_bytes())
+    write_atomically(docs / "results" / "frontier.jsonl", results.text(rows))
     certificates.write(docs / "results" / CERTIFICATES, kept)
     for name, entry in plan.items():
         row = best(rows, name)
@@ -154,11 +154,6 @@ def best(rows: list[results.Row], name: str) -> results.Row | None:
 
 def _network(out: Path, entry: Entry, row: results.Row) -> Path:
     return Run(results.folder_of(out, entry, row["seed"])).network
-
-
-def _limited(entry: Entry, seeds: int | None, trial: int | None) -> Entry:
-    entry = entry if trial is None else quick(entry, trial)
-    return entry if seeds is None else replace(entry, seeds=min(seeds, entry.seeds))
 
 
 def _check_names(plan: dict[str, Entry], names: list[str]) -> None:

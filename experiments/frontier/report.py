@@ -48,7 +48,7 @@ def group_table(plan: Mapping[str, Entry], rows: list[Row], group: str) -> str:
             f"| {entry.says} | {found[0]['trained_parameters']:,} | {accuracy(found)} "
             f"| {accuracy(found, 'validation_accuracy')} | {len(found)} | {minutes:.1f} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else "No run of these is done yet."
 
 
 def accuracy(rows: list[Row], key: str = "test_accuracy") -> str:
@@ -88,7 +88,7 @@ def frontier_figure(plan: Mapping[str, Entry], rows: list[Row]) -> Figure:
             ax.plot(*zip(*beside.values(), strict=True), "x", ms=5, color="0.45", label=label)
         for name, place in beside.items():
             ax.annotate(name, place, xytext=(5, -2), textcoords="offset points", fontsize=7, color="0.35")
-        ax.set(xscale="log", yscale="log", xlabel="trained numbers", ylabel="test error, %")
+        ax.set(xscale="log", yscale="log", xlim=(70, 600_000), xlabel="trained numbers", ylabel="test error, %")
         plain_log_ticks(ax)
         ax.set_title("MNIST: how few numbers have to be trained")
         ax.legend(fontsize=7)

@@ -31,7 +31,7 @@ def row_of(entry: Entry, seed: int, size: int, result: Mapping[str, Any]) -> Row
 def collect(out: Path, plan: Mapping[str, Entry], size: int) -> list[Row]:
     """All runs that are done, in the order of the plan: folders first, then lines of results.jsonl for the others.
 
-    A line of another configuration than the plan's is nobody's: it is left out.
+    A line of another configuration than the plan's is left out.
 
     Raises:
         ValueError: a line that is no run's.
@@ -50,10 +50,24 @@ def collect(out: Path, plan: Mapping[str, Entry], size: int) -> list[Row]:
     return found
 
 
-def write(out: Path, rows: list[Row]) -> None:
-    """All lines of results.jsonl, atomically."""
+def keep(out: Path, plan: Mapping[str, Entry], size: int) -> list[Row]:
+    """`collect`, written to results.jsonl, atomically, before the lines there that are of other configurations.
+
+    Args:
+        out: the folder of the runs.
+        plan: with all seeds, and not those alone that are wanted now.
+        size: of the images.
+    """
+    rows = collect(out, plan, size)
+    others = [row for row in _lines(out / "results.jsonl") if row not in rows]
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_atomically(out / "results.jsonl", text(rows + others))
+    return rows
+
+
+def text(rows: list[Row]) -> bytes:
+    """JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def of(rows: list[Row], name: str) -> list[Row]:

@@ -73,8 +73,25 @@ def test_one_command_trains_and_the_next_reads_back(tmp_path, monkeypatch):
 def test_lines_of_other_configurations_are_nobodys(tmp_path):
     entries = plan.entries()
     old = replace(entries["750"], training={**entries["750"].training, "epochs": 3})
-    results.write(tmp_path, [results.row_of(old, 0, 28, row("750", 0, 0.9)), row("750", 1, 0.91)])
-    assert [line["seed"] for line in results.collect(tmp_path, entries, 28)] == [1]
+    lines = [results.row_of(old, 0, 28, row("750", 0, 0.9)), row("750", 1, 0.91)]
+    (tmp_path / "results.jsonl").write_bytes(results.text(lines))
+    assert results.keep(tmp_path, entries, 28) == results.collect(tmp_path, entries, 28) == lines[1:]
+    # Nor are they lost.
+    kept = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert kept == json.loads(json.dumps(lines[::-1]))
+
+
+def test_seeds_that_are_not_asked_for_now_are_kept(tmp_path):
+    for seeds in ("2", "1"):
+        found = run(tmp_path, "750", "--seeds", seeds)
+        assert found.exit_code == 0
+    (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["seed"] == 0
+    (tmp_path / "results.jsonl").write_text(line + "\n" + line.replace('"seed": 0', '"seed": 1') + "\n")
+    again = run(tmp_path, "u = 0")
+    assert again.exit_code == 0
+    names = [json.loads(line)["name"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert sorted(names) == ["750", "750", "u = 0"]
 
 
 def test_a_line_that_is_no_run_is_refused(tmp_path):
@@ -218,6 +235,9 @@ def test_a_network_s_stages_are_certified_where_its_images_come_and_its_rank_is_
     alone = check_flow(network.flows()[0], state[:2], seed=0)
     assert found["stages"][0]["rank"] == alone.rank
     assert found["jacobian"] == {"images": 9, "rank": control_rank(network, images).rank, "outputs": 27, "numbers": 25}
+    small = certificates.certify(network, images, most_dim=47)
+    assert small["stages"] == [{"dim": 48}, found["stages"][1]]
+    assert "| not tried on R^48; " in certificates.table({"750": small})
     certificates.write(tmp_path / "kept.json", {"750": {"seed": 0, **found}})
     kept = certificates.read(tmp_path / "kept.json")
     assert kept == {"750": {"seed": 0, **found}}
