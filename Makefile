@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -84,6 +84,12 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 	$(BIN)/python -m benchmarks.equilibrium --publish docs
 	$(BIN)/python -m benchmarks.equilibrium_memory --publish docs
 
+docs: .venv/ready  ## Build the site into site/, in strict mode.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
+
 .venv/ready: pyproject.toml setup.py constraints.txt $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
 	$(PYTHON) -m venv .venv
@@ -91,4 +97,4 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 	@touch .venv/ready
 
 clean:  ## Remove what the targets made, runs excepted.
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Flows: methods, steps, events, manifolds."""
