@@ -17,7 +17,7 @@ DISPLAYED = r"(?<![\\$])(\$\$)\s*(.+?)\s*\$\$"
 class Formula(InlineProcessor):
     """One pattern's formulas."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override] # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
         """The formula as <math>, kept away from what comes after."""
         latex = html.unescape(m.group(2))
         display = "block" if m.group(1) == "$$" else "inline"
@@ -27,7 +27,7 @@ class Formula(InlineProcessor):
 class Literal(InlineProcessor):
     """expressions[i][j] is itself, and no link to a place named j."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override] # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
         """The two brackets as they stand."""
         return self.md.htmlStash.store(html.escape(m.group(0))), m.start(0), m.end(0)
 
