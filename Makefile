@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
-mnist: .venv/ready  ## Train MNIST with 745 numbers: about four minutes. OPTIONS="--seed 1" passes options on.
+mnist: .venv/ready  ## Train MNIST with 745 numbers: three to six minutes. OPTIONS="--seed 1" passes options on.
 	$(BIN)/cde-nets train mnist $(OPTIONS)
 
 test: .venv/ready  ## Run the tests.

@@ -88,7 +88,7 @@ class ControlledODE(nn.Module):
             if manifold is not None and self.method.tableau.order > 1:
                 self._check_tangent(manifold)
             # The mesh and all that can be wrong with it, before there is a state.
-            self.method.resolve(self._problem(torch.zeros(1, self.dim, dtype=self._dtype, device=families[0].device)))
+            self.method.resolve(self._problem(self._nowhere(families[0].device)))
 
     @property
     def dim(self) -> int:
@@ -203,7 +203,7 @@ class ControlledODE(nn.Module):
         """The times of `trajectory`: the step ends of a fixed grid; of adaptive steps 65 equally spaced times."""
         method, (start, end) = self.method, self.control.span
         if isinstance(method, RungeKutta) and method.fixed:
-            return method.grid(self._problem(torch.zeros(1, self.dim, dtype=self._dtype)))
+            return method.grid(self._problem(self._nowhere()))
         return (*(start + n * (end - start) / 64 for n in range(64)), end)
 
     def describe(self) -> str:
@@ -224,6 +224,10 @@ class ControlledODE(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         return self._fields[0].dtype
+
+    def _nowhere(self, device: torch.device | None = None) -> Tensor:
+        """States that nothing is asked of, as many as the control has paths for."""
+        return torch.zeros(self.control.rows or 1, self.dim, dtype=self._dtype, device=device)
 
     def _problem(self, x: Tensor) -> InitialValueProblem:
         return InitialValueProblem.controlled(self._fields, self.control, x, drift=self.drift, manifold=self.manifold)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from cde_nets.controls import PiecewiseConstantControl
+from cde_nets.controls import DataControl, PiecewiseConstantControl
 from cde_nets.errors import DivergedError
 from cde_nets.fields import LinearFields, PolynomialFields, SphericalFields
 from cde_nets.kernels import plain_steps
@@ -189,3 +189,16 @@ def test_states_of_another_dtype_or_shape_are_refused(bad_input):
         flow(points().float())
     with pytest.raises(ValueError, match=r"expects x of shape \(batch, 3\); got shape \(6, 2\)"):
         flow(points(dim=2))
+
+
+def test_a_control_for_each_row_flows_each_row_along_its_own():
+    fields = PolynomialFields.random(dim=2, count=3, degree=2, seed=0, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    paths = 0.1 * torch.randn(4, 6, 3, dtype=torch.float64, generator=generator).cumsum(1)
+    x = 0.3 * torch.randn(4, 2, dtype=torch.float64, generator=generator)
+    knots = torch.linspace(0, 1, 6, dtype=torch.float64)
+    flow = ControlledODE(fields, DataControl(knots, paths), "rk4")
+    alone = [ControlledODE(fields, DataControl(knots, paths[k : k + 1]), "rk4")(x[k : k + 1]) for k in range(4)]
+    torch.testing.assert_close(flow(x), torch.cat(alone))
+    torch.testing.assert_close(flow.trajectory(x)[-1], flow(x))
+    assert len(flow.times) == 6
