@@ -24,7 +24,9 @@ def test_where_the_breakpoints_allow_it_all_steps_are_equal(intervals, finer):
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(data=st.data(), backward=st.booleans())
 def test_any_breakpoints_are_step_ends_and_steps_are_shared_out_by_length(data, backward):
-    inner = sorted(data.draw(st.sets(st.floats(0.01, 0.99), max_size=12)))
+    # Apart in both directions: two neighbouring floats of [0, 1] may be one number of [1, 3].
+    apart = st.lists(st.floats(0.01, 0.99), max_size=12, unique_by=lambda t: 3 - 2 * t)
+    inner = sorted(data.draw(apart))
     steps = data.draw(st.integers(len(inner) + 1, 60))
     times = [3.0, *(3 - 2 * t for t in inner), 1.0] if backward else [0.0, *inner, 1.0]
     mesh = aligned_mesh(times[0], times[-1], steps, times[1:-1])
