@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from cde_nets.fields.base import Fields
 from cde_nets.nn.flow import ControlledODE
 
 
-class Trainable(nn.Module):
+class Trainable(nn.Module, ABC):
     """A module from a batch of data to its outputs, whose parameters are all it trains and whose buffers are frozen.
 
     What is done to the data first, once and for all, is `prepare`; training prepares its data before it moves them.
@@ -23,9 +24,9 @@ class Trainable(nn.Module):
         """A fixed map of the data that changes neither their shape nor their kind; here the identity."""
         return data
 
+    @abstractmethod
     def of_prepared(self, data: Tensor) -> Tensor:
         """The outputs for data that were prepared: `forward` is this after `prepare`."""
-        raise NotImplementedError
 
     def forward(self, data: Tensor) -> Tensor:
         """The outputs for data as they are."""
