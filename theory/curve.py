@@ -54,7 +54,10 @@ class Curve:
         self._values, slope = program.linearized(x, PowerSeries.polynomial(controls, p))
         by_frame, by_vectors = products(orders, m, program.count, slope.size)
         way = _Frame if by_frame < by_vectors else _Vectors
-        self._pulled = way(self._values.transpose(0, 2, 1), slope, self._inverses)
+        # In this order in memory, too: vectors are read component by component.
+        turned = self._values.transpose(0, 2, 1)
+        fields = PowerSeries(turned.shape, p, lambda n: np.ascontiguousarray(turned.coefficient(n)))
+        self._pulled = way(fields, slope, self._inverses)
 
     def coefficients(self) -> Residues:
         """The next order of W, centred residues of shape (d, N m)."""

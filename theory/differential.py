@@ -20,7 +20,7 @@ class Blocks(Generic[Ring]):
     Attributes:
         entries: (N, positions, rows, size) ring elements: component p * rows + r of the product is the sum over s of
             entries[:, p, r, s] times the component index[p, s].
-        index: (positions, size), no component twice in a row; -1 reads zero.
+        index: (positions, size), no component twice in a row; -1 where entries are zero.
     """
 
     entries: Ring
@@ -41,9 +41,7 @@ class Blocks(Generic[Ring]):
         """The products with vectors (N, m, w)."""
         if self.is_whole:
             return self.entries[:, 0] @ vectors
-        rows, m, width = vectors.shape
-        read = vectors.transpose(0, 2, 1).gather(self.index).transpose(0, 2, 3, 1)
-        return (self.entries @ read).reshape(rows, m, width)
+        return self.entries.stencil(self.index, vectors).once().reshape(*vectors.shape)
 
     def under(self, vectors: Ring) -> Ring:
         """The products of one vector each, (N, m), with the matrices: those of the transposed ones."""
@@ -124,12 +122,11 @@ class Differential(Generic[Ring]):
 
     def times(self, vectors: Ring) -> Ring:
         """The products with vectors, (N, m, w)."""
-        first, *others = self.blocks
-        total = first.times(vectors)
-        for block in others:
-            total = total + block.times(vectors)
-        for left, right in self.pairs:
-            total = total + left[:, :, None] @ (right[:, None, :] @ vectors)
+        first, *others = (block.times(vectors) for block in self.blocks)
+        others += [left[:, :, None] @ (right[:, None, :] @ vectors) for left, right in self.pairs]
+        total = first.once()
+        for part in others:
+            total = (total + part.once()).once()
         return total
 
     def under(self, vectors: Ring) -> Ring:

@@ -84,6 +84,17 @@ class RingArray(ABC):
     def reciprocal(self) -> Self:
         """One over each entry; a ZeroDivisionError where an entry has no inverse."""
 
+    def once(self) -> Self:
+        """The same; power series that are asked for once do not keep what they find."""
+        return self
+
+    def stencil(self, index: IntArray, vectors: Self) -> Self:
+        """Small matrices (N, positions, rows, size) times vectors (N, m, w) at an index (positions, size).
+
+        Entries whose index is -1 must be zero.
+        """
+        return self @ vectors.transpose(0, 2, 1).gather(index).transpose(0, 2, 3, 1)
+
     def zeros(self) -> Self:
         """Zeros in this array's shape."""
         return self.gather(np.full(self.shape[-1], -1))

@@ -16,6 +16,9 @@ from theory.modular import IntArray
 from theory.rings import RingArray
 from theory.rowspace import Residues, centred, inverse, product, reduce
 
+# Numbers that stencils read at a time: they should stay in a processor's cache.
+_READ = 2**17
+
 Rule = Callable[[int], Residues]
 
 
@@ -27,7 +30,7 @@ class PowerSeries(RingArray):
         degree: that of polynomials in t, or a bound of it: 0 for constants. None where nothing is known of it.
     """
 
-    __slots__ = ("_found", "_rule", "_shape", "degree", "modulus")
+    __slots__ = ("_found", "_kept", "_rule", "_shape", "degree", "modulus")
 
     def __init__(self, shape: Sequence[int], modulus: int, rule: Rule, *, degree: int | None = None) -> None:
         """A series whose n-th coefficient rule(n) finds from its own earlier ones and from other series.
@@ -36,6 +39,7 @@ class PowerSeries(RingArray):
         """
         self._shape, self.modulus, self._rule, self.degree = tuple(shape), modulus, rule, degree
         self._found: list[Residues] = []
+        self._kept = True
 
     @classmethod
     def of(cls, value: Residues, modulus: int) -> PowerSeries:
@@ -56,9 +60,16 @@ class PowerSeries(RingArray):
         """The coefficient of t**n, shape as the array's."""
         if self.degree is not None and n > self.degree:
             return np.zeros(self._shape)
+        if not self._kept:
+            return self._rule(n)
         while len(self._found) <= n:
             self._found.append(self._rule(len(self._found)))
         return self._found[n]
+
+    def once(self) -> PowerSeries:
+        """This series, whose coefficients are not kept: each is asked for once."""
+        self._kept = False
+        return self
 
     def constant(self, numbers: ExactArray) -> PowerSeries:
         """Exact rationals as constants."""
@@ -109,6 +120,24 @@ class PowerSeries(RingArray):
 
         stack = np.broadcast_shapes(one.shape[:-2], many.shape[:-2])
         return PowerSeries((*stack, one.shape[-2], many.shape[-1]), p, rule, degree=_total(one, many))
+
+    def stencil(self, index: IntArray, vectors: PowerSeries) -> PowerSeries:
+        """As `RingArray.stencil`, some positions at a time, so that what they read is never held for all."""
+        one, many, p = self, vectors, self.modulus
+        points, positions, rows, size = one.shape
+        shape = points, positions, rows, many.shape[2]
+        step = max(1, _READ // max(1, points * size * many.shape[2]))
+
+        def rule(n: int) -> Residues:
+            orders, out = _orders(one, many, n), np.empty(shape)
+            for start in range(0, positions, step):
+                here = slice(start, start + step)
+                out[:, here] = sum(
+                    product(one.coefficient(k)[:, here], many.coefficient(n - k)[:, index[here]], p) for k in orders
+                )
+            return reduce(out, p)
+
+        return PowerSeries(shape, p, rule, degree=_total(one, many))
 
     def __getitem__(self, index: Any) -> PowerSeries:
         shape = np.empty(self.shape, dtype=np.bool_)[index].shape

@@ -64,8 +64,8 @@ class SphericalProgram(Program):
 
     def _tangent(self, x: Ring, V: Ring, inverse: Ring) -> Ring:
         outer = x[:, None, :]
-        radial = (outer * V).sum() * inverse
-        return V - radial[:, :, None] * outer
+        radial = (outer * V).once().sum() * inverse
+        return V - (radial[:, :, None] * outer).once()
 
     def derivative(self, x: Ring, v: Ring) -> Ring:
         """The Jacobian products over any ring, by the quotient rule."""
