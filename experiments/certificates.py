@@ -9,7 +9,7 @@ N grows until a certificate is not proved in the time given. What was measured i
 digest of the network: the same command goes on where it stopped. A rank that is not full, or that the time did not
 suffice for, is no statement against the network. Seconds are of the proof alone: images and states are not counted;
 where those of the processor are fewer, the machine was busy with other work. Exact arithmetic runs in numpy:
-OPENBLAS_NUM_THREADS=1 in the environment holds it to one thread. Memory: 2 GiB at N = 40, 7 at 80.
+OPENBLAS_NUM_THREADS=1 in the environment holds it to one thread. Memory: 1 GiB at N = 80.
 """
 
 from __future__ import annotations
