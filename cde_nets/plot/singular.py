@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cde_nets.certify import ControlRank
 from cde_nets.plot.numbers import Numbers, Values, numbers
@@ -62,6 +63,7 @@ def singular_values(
             at, shift, side, up = (1, (-4, 0), "right", "top") if late else (0, (4, 0), "left", "bottom")
             along = ("data", "axes fraction")
             ax.annotate(said, (rank + 0.5, at), shift, ha=side, va=up, xycoords=along, **kept)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="index", ylabel="singular value / the largest")
         if legend and len(curves) > 1:
             ax.legend()
