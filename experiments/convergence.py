@@ -15,7 +15,6 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from matplotlib.axes import Axes
@@ -27,7 +26,9 @@ from torch import Tensor
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot import orders, save
+from cde_nets.plot.convergence import slope
+from cde_nets.plot.style import figure, styled
 from cde_nets.solver.flow.tableau import TABLEAUS
 
 app = typer.Typer(add_completion=False)
@@ -117,23 +118,15 @@ def _backsolve_error(fields: Any, control: Any, x: Tensor, name: str, steps: int
 
 
 def _row(of: str, name: str, order: int, steps: tuple[int, ...], errors: list[float]) -> dict[str, Any]:
-    # The last halvings that rounding does not touch.
-    kept = [(n, e) for n, e in zip(steps, errors, strict=True) if e > 1e-12][-3:]
-    slope = -float(np.polyfit(np.log([n for n, _ in kept]), np.log([e for _, e in kept]), 1)[0])
-    return {"of": of, "method": name, "order": order, "slope": slope, "steps": list(steps), "errors": errors}
+    fitted = slope([1 / n for n in steps], errors, name=name)
+    return {"of": of, "method": name, "order": order, "slope": fitted, "steps": list(steps), "errors": errors}
 
 
 def _draw(ax: Axes, rows: list[dict[str, Any]], label: str) -> None:
-    for row in rows:
-        # A method looks the same in both pictures.
-        number = list(TABLEAUS).index(row["method"])
-        widths = [1 / n for n in row["steps"]]
-        marker = "o" if number < len(COLOURS) else "s"
-        name, colour = f"{row['method']} ({row['order']}): {row['slope']:.2f}", COLOURS[number % len(COLOURS)]
-        ax.loglog(widths, row["errors"], marker=marker, markersize=3.5, color=colour, label=name)
-    ax.set_xlabel("step width")
+    measured = {row["method"]: ([1 / n for n in row["steps"]], row["errors"]) for row in rows}
+    # A method looks the same in both pictures.
+    orders(measured, {row["method"]: row["order"] for row in rows}, ax, among=list(TABLEAUS))
     ax.set_ylabel(label)
-    ax.legend(fontsize=7, title="method (order): slope", title_fontsize=7)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -35,7 +35,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot import save, singular_values
+from cde_nets.plot.style import COLOURS, figure, look, styled
 from theory import exact_array, monomial_exponents
 from theory.primes import random_prime
 from theory.rowspace import RowSpace, centred
@@ -52,7 +53,8 @@ SPREAD = 0.1
 BITS, DIM, COMMUTING_DEPTH, COMMUTING_POINTS = 21, 3, 7, 6
 UNITS = (24, 23, 22, 21, 20, 19, 18, 17, 16)
 UNIT = 18
-COLOUR = {"exact": COLOURS[7], "plain": COLOURS[5], "unit": COLOURS[0]}
+# Of the ranks in floats as of the singular values that they are counted from.
+COLOUR = {"exact": COLOURS[7], "plain": look(0)["color"], "unit": look(1)["color"]}
 NAMES = {"exact": "exact", "plain": "float64, rows as they are", "unit": "float64, rows of length one"}
 
 
@@ -246,8 +248,9 @@ def _picture(found: dict[str, dict[float, Ranks]], norm: float) -> Figure:
     with styled():
         panels = pictured.subplots(2, 3)
         for row, (case, at) in zip(panels, (("generic", SPREAD), ("commuting", UNIT)), strict=True):
-            _draw_values(row[0], found[case][at])
             ranks = found[case][at]
+            values = {NAMES[name]: sigma for name, sigma in ranks.singular_values.items()}
+            singular_values(values, row[0], tolerance=ranks.tolerance, exact_rank=ranks.exact[-1], legend=False)
             depths = range(1, len(ranks.exact) + 1)
             _draw_ranks(row[1], depths, [ranks])
             row[1].set(xlabel="bracket depth", ylabel="rank", xticks=depths)
@@ -272,26 +275,6 @@ def _picture(found: dict[str, dict[float, Ranks]], norm: float) -> Figure:
         handles, labels = panels[0, 1].get_legend_handles_labels()
         pictured.legend(handles, labels, loc="outside lower center", ncols=3)
     return pictured
-
-
-def _draw_values(ax: Axes, ranks: Ranks) -> None:
-    for name, values in ranks.singular_values.items():
-        # What has underflown has no place on a logarithmic axis.
-        shown = [value if value > 0 else np.nan for value in values]
-        ax.semilogy(range(1, len(shown) + 1), shown, "o-", markersize=3, linewidth=1, color=COLOUR[name])
-    ax.axhline(ranks.tolerance, color="#666666", linestyle="--", linewidth=1)
-    exact = ranks.exact[-1]
-    ax.axvline(exact + 0.5, color=COLOUR["exact"], linewidth=1)
-    # Words go where the values leave room: these fall along the diagonal, or early.
-    high = 2 * exact > ranks.full_rank
-    kept: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
-    side, up = ("left", "top") if high else ("right", "bottom")
-    at, shift = (0, (4, -4)) if high else (1, (-4, 4))
-    ax.annotate("tolerance", (at, ranks.tolerance), shift, ha=side, va=up, **kept)
-    kept["xycoords"] = ("data", "axes fraction")
-    side, up = ("right", "top") if high else ("left", "bottom")
-    ax.annotate(f"exact rank {exact}", (exact + 0.5, high), (-4 if high else 4, 0), ha=side, va=up, **kept)
-    ax.set(xlabel="index", ylabel="singular value / the largest")
 
 
 def _draw_ranks(ax: Axes, x: Sequence[float], ranks: Sequence[Ranks]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cde_nets.data import MNIST
-    from cde_nets.train import Run, Trainer
+    from cde_nets.train import Reporter, Run, Trainer
 
 # The 5,000 images of the offline subset make short epochs: more of them are needed for enough steps.
 EPOCHS_OF_SUBSET = 150
@@ -74,6 +75,9 @@ def mnist(
     optimizer: Annotated[
         str | None, typer.Option(help="eigenbasis (Adam in the gradients' eigenbasis) or adam. Default: eigenbasis.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, in RUN/tensorboard; --resume goes on with it.")
+    ] = False,
     tied: Annotated[bool, typer.Option("--tied", help="One family a stage instead of fresh ones.")] = False,
     device: Device = "cpu",
     threads: Threads = None,
@@ -85,6 +89,7 @@ def mnist(
     Examples:
       cde-nets train mnist
       cde-nets train mnist --seed 1 --json
+      cde-nets train mnist --tensorboard
       cde-nets train mnist --resume runs/mnist-0-20260101-120000
     """
     of_network = _given(
@@ -101,13 +106,14 @@ def mnist(
     with reported():
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
+        tensorboard = _logs(tensorboard, resume)
         place = machine(device, threads)
         if resume is None:
             trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
             run, data = trainer.run, trainer.data
-            _fit(trainer)
+            _fit(trainer, tensorboard)
         else:
-            run, data = _resumed(resume, data_dir, offline, place, threads)
+            run, data = _resumed(resume, data_dir, offline, place, threads, tensorboard)
         pictures = _draw(run, data)
         result = run.read_result()
     del result["confusion"]
@@ -127,6 +133,27 @@ def _refuse(options: dict[str, Any]) -> None:
     if options:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise ValueError(f"--resume takes everything from the run it goes on with; leave out {names}.")
+
+
+def _logs(asked: bool, resume: Path | None) -> bool:
+    """Whether there is to be a log for TensorBoard: where it is asked for, and where a run goes on that has one.
+
+    Raises:
+        ValueError: there is, and tensorboard is missing.
+    """
+    from cde_nets.train import Run
+    from cde_nets.train.tensorboard import check_tensorboard
+
+    run = None if resume is None else Run(resume)
+    going_on = run is not None and run.tensorboard.is_dir() and not run.result.exists()
+    if not (asked or going_on):
+        return False
+    try:
+        check_tensorboard()
+    except ImportError as error:
+        other = f"take {run.tensorboard} away, which is gone on with" if run and going_on else "leave out --tensorboard"
+        raise ValueError(f"{error}, or {other}.") from None
+    return True
 
 
 def machine(device: str, threads: int | None) -> torch.device:
@@ -169,7 +196,7 @@ def _started(
 
 
 def _resumed(
-    folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None
+    folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None, tensorboard: bool
 ) -> tuple[Run, MNIST]:
     """Train to the end what is not finished; a finished run may still lack its pictures."""
     import torch
@@ -181,24 +208,36 @@ def _resumed(
     data = load(data_dir, offline)
     if run.result.exists():
         notify(f"{folder} is finished; its pictures are drawn again.")
+        if tensorboard:
+            _log_finished(run)
         return run, data
     if threads is None:
         # Sums are split by thread: the numbers go on as they would have only with as many.
         torch.set_num_threads(threads_before)
     trainer = Trainer(run, network, training, data, device)
     trainer.resume()
-    _fit(trainer)
+    _fit(trainer, tensorboard)
     return run, data
 
 
-def _fit(trainer: Trainer) -> None:
-    from cde_nets.train import InterruptedTraining, ProgressBar
+def _log_finished(run: Run) -> None:
+    from cde_nets.train import TensorBoard, load_network
+
+    with TensorBoard(run, load_network(run.network)[0]):
+        notify(f"What its log lacked is in {run.tensorboard}: the curves, from {run.metrics}.")
+
+
+def _fit(trainer: Trainer, tensorboard: bool) -> None:
+    from cde_nets.train import InterruptedTraining, ProgressBar, TensorBoard
 
     errors().print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
     again = f"cde-nets train mnist --resume {trainer.run.folder}"
     try:
-        with ProgressBar(trainer.train_config.epochs, errors()) as bar:
-            trainer.fit(bar)
+        with ExitStack() as opened:
+            reporters: list[Reporter] = [opened.enter_context(ProgressBar(trainer.train_config.epochs, errors()))]
+            if tensorboard:
+                reporters.append(opened.enter_context(TensorBoard(trainer.run, trainer.network)))
+            trainer.fit(*reporters)
     except InterruptedTraining:
         notify(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(FAILED) from None

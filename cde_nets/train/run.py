@@ -22,6 +22,7 @@ class Run:
     - metrics.jsonl: a line for each epoch.
     - state.safetensors: where training stands; what --resume reads.
     - network.safetensors: the network chosen on the validation images.
+    - tensorboard: a folder, where a log for TensorBoard was asked for.
     - result.json: the closing table; written last, so that a run that has it is complete.
     """
 
@@ -46,6 +47,11 @@ class Run:
     def network(self) -> Path:
         """Path of network.safetensors."""
         return self.folder / "network.safetensors"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Path of the log's folder."""
+        return self.folder / "tensorboard"
 
     @property
     def result(self) -> Path:

@@ -6,7 +6,7 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -169,8 +169,11 @@ class Trainer:
         self._optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
         self._schedule.load_state_dict(about["schedule"])
 
-    def fit(self, reporter: Reporter) -> dict[str, Any]:
+    def fit(self, *reporters: Reporter) -> dict[str, Any]:
         """Train to the end, evaluate on the test images once, and write the run's files.
+
+        Args:
+            *reporters: who are told, in turn.
 
         Returns:
             What result.json holds.
@@ -182,14 +185,15 @@ class Trainer:
         rows = self.run.read_metrics(self._progress.epoch)
         with _interruptions() as asked:
             while self._progress.epoch < self.train_config.epochs:
-                self._epoch(reporter, asked)
+                self._epoch(reporters, asked)
                 rows.append(self._close_epoch())
                 self.run.write_metrics(rows)
                 self._save()
-                reporter.epoch(rows[-1])
+                for reporter in reporters:
+                    reporter.epoch(rows[-1])
         return self._finish()
 
-    def _epoch(self, reporter: Reporter, asked: list[bool]) -> None:
+    def _epoch(self, reporters: Sequence[Reporter], asked: list[bool]) -> None:
         progress, began = self._progress, time.perf_counter()
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -235,7 +239,8 @@ class Trainer:
                 settle()
                 seen = progress.batch * self._batches.batch_size
                 done = progress.epoch * len(self._batches) + progress.batch
-                reporter.batch(done, self.steps, progress.loss / progress.batch, progress.correct / seen)
+                for reporter in reporters:
+                    reporter.batch(done, self.steps, progress.loss / progress.batch, progress.correct / seen)
             if asked:
                 self._save()
                 raise InterruptedTraining
