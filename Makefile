@@ -1,8 +1,10 @@
-# Every target does its own set-up: a virtual environment in .venv with the pinned versions of constraints.txt.
+# Every target does its own set-up: a virtual environment in .venv with what requirements/locked.txt lists, by digest.
 PYTHON ?= python3
 BIN := .venv/bin
+# Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -87,13 +89,21 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+lock: .venv/ready  ## Write requirements/: what pyproject.toml asks for, with digests. OPTIONS=--upgrade takes newest versions.
+	$(BIN)/python requirements/lock.py $(OPTIONS)
+
 tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
 	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
 
-.venv/ready: pyproject.toml setup.py constraints.txt $(wildcard cde_nets/kernels/cpp/*)
+.venv/ready: pyproject.toml setup.py requirements/locked.txt requirements/cuda.txt $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --requirement requirements/locked.txt
+	@# The CPU builds of torch do without CUDA's libraries; PyPI's build for Linux says that it needs them.
+	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit("nvidia" not in str(m.requires("torch")))'; \
+	then $(INSTALL) --requirement requirements/cuda.txt; fi
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	@touch .venv/ready
 
 clean:  ## Remove what the targets made, runs excepted.

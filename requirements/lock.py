@@ -1,0 +1,93 @@
+"""Writes the lock files: every package that `make` installs, with the digests of all files that PyPI lists for it.
+
+    make lock                                # what pyproject.toml now asks for, at the versions that stand
+    make lock OPTIONS="--upgrade-package numpy"
+    make lock OPTIONS=--upgrade              # newest versions; torch stays, by the digests of torch_cpu.sha256
+
+uv solves for Python 3.11 and newer on all platforms at once. What is written:
+
+    locked.txt  all but CUDA's libraries, torch's CPU builds among the digests of torch
+    cuda.txt    CUDA's libraries, which PyPI's torch for Linux asks for and the CPU builds do not
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LOCKED, CUDA, BUILDS = HERE / "locked.txt", HERE / "cuda.txt", HERE / "torch_cpu.sha256"
+
+# The tools of the docs ask for this one; the package itself for 3.11.
+PYTHON = "3.11.5"
+
+HEAD = "# Written by `make lock`; {0}. Install with --no-deps --require-hashes.\n"
+
+
+def entries(text: str) -> dict[str, str]:
+    """The requirements of a lock file by the packages' names, each with its digests and what asks for it.
+
+    A package that has versions of its own for some environments has them one below the other.
+    """
+    found: dict[str, str] = {}
+    for block in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]:
+        name = block.split("==")[0]
+        found[name] = found.get(name, "") + block
+    return found
+
+
+def cpu_builds(text: str, version: str) -> list[str]:
+    """The digests of torch's CPU builds of this version.
+
+    Raises:
+        SystemExit: none is known.
+    """
+    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    found = [digest for digest, file in rows if file.startswith(f"torch-{version}+cpu-")]
+    if not found:
+        raise SystemExit(
+            f"{BUILDS.name} has no CPU build of torch {version}: add the digests that PyTorch's index lists for it, or "
+            f"take the version that is there (--upgrade-package torch=={rows[0][1].split('-')[1].split('+')[0]})."
+        )
+    return found
+
+
+def with_cpu_builds(block: str, digests: list[str]) -> str:
+    """A requirement on torch that the CPU builds meet too."""
+    version, (head, tail) = block.split("==")[1].split()[0], block.split(" \\\n", 1)
+    return f"torch=={version} \\\n" + "".join(f"    --hash=sha256:{digest} \\\n" for digest in digests) + tail
+
+
+def solve(before: str, options: list[str]) -> str:
+    """What uv finds, keeping to the versions in `before` wherever it may."""
+    build = tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]
+    with tempfile.TemporaryDirectory() as folder:
+        out, also = Path(folder, "locked.txt"), Path(folder, "build.in")
+        out.write_text(before)
+        also.write_text("\n".join(build))
+        command = [Path(sys.executable).with_name("uv"), "pip", "compile", "--quiet", "--no-header", "--universal"]
+        command += ["--python-version", PYTHON, "--no-python-downloads", "--extra", "dev", "--generate-hashes"]
+        subprocess.run([*command, *options, "--output-file", out, "pyproject.toml", also], check=True)  # noqa: S603
+        # The file with the backend's requirement lies in a folder that is no more.
+        return out.read_text().replace(str(also), "the build")
+
+
+def main(options: list[str]) -> None:
+    """Write both files."""
+    before = "".join(file.read_text() for file in (LOCKED, CUDA) if file.exists())
+    found = entries(solve(before, options))
+    version = found["torch"].split("==")[1].split()[0]
+    found["torch"] = with_cpu_builds(found["torch"], cpu_builds(BUILDS.read_text(), version))
+    cuda = {name: block for name, block in found.items() if name.startswith(("nvidia-", "cuda-"))}
+    rest = {name: block for name, block in found.items() if name not in cuda}
+    LOCKED.write_text(HEAD.format("all but CUDA's libraries") + "".join(rest.values()))
+    CUDA.write_text(HEAD.format("what PyPI's torch for Linux adds") + "".join(cuda.values()))
+    print(f"{LOCKED.name}: {len(rest)} packages; {CUDA.name}: {len(cuda)}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
