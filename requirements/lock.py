@@ -58,8 +58,8 @@ def cpu_builds(text: str, version: str) -> list[str]:
 
 def with_cpu_builds(block: str, digests: list[str]) -> str:
     """A requirement on torch that the CPU builds meet too."""
-    version, (head, tail) = block.split("==")[1].split()[0], block.split(" \\\n", 1)
-    return f"torch=={version} \\\n" + "".join(f"    --hash=sha256:{digest} \\\n" for digest in digests) + tail
+    requirement, rest = block.split(" \\\n", 1)
+    return f"{requirement} \\\n" + "".join(f"    --hash=sha256:{digest} \\\n" for digest in digests) + rest
 
 
 def solve(before: str, options: list[str]) -> str:
