@@ -95,11 +95,13 @@ lock: .venv/ready  ## Write requirements/: what pyproject.toml asks for, with di
 tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
 	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
 
-.venv/ready: pyproject.toml setup.py requirements/locked.txt requirements/cuda.txt $(wildcard cde_nets/kernels/cpp/*)
+.venv/ready: pyproject.toml setup.py $(wildcard requirements/*.txt) $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
 	$(PYTHON) -m venv .venv
+	@# A build of torch at hand (PIP_FIND_LINKS) goes before PyPI's, which on Linux brings CUDA's libraries, several GB.
+	$(INSTALL) -qq --no-index --requirement requirements/torch.txt \
+	|| { echo "No listed build of torch at hand: from the index."; $(INSTALL) --requirement requirements/torch.txt; }
 	$(INSTALL) --requirement requirements/locked.txt
-	@# The CPU builds of torch do without CUDA's libraries; PyPI's build for Linux says that it needs them.
 	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit("nvidia" not in str(m.requires("torch")))'; \
 	then $(INSTALL) --requirement requirements/cuda.txt; fi
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

@@ -6,8 +6,9 @@
 
 uv solves for Python 3.11 and newer on all platforms at once. What is written:
 
-    locked.txt  all but CUDA's libraries, torch's CPU builds among the digests of torch
-    cuda.txt    CUDA's libraries, which PyPI's torch for Linux asks for and the CPU builds do not
+    torch.txt   torch, the CPU builds of torch_cpu.sha256 among its digests
+    cuda.txt    what PyPI's torch for Linux asks for and the CPU builds do not
+    locked.txt  all else
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LOCKED, CUDA, BUILDS = HERE / "locked.txt", HERE / "cuda.txt", HERE / "torch_cpu.sha256"
+TORCH, CUDA, LOCKED = (HERE / f"{name}.txt" for name in ("torch", "cuda", "locked"))
+BUILDS = HERE / "torch_cpu.sha256"
 
 # The tools of the docs ask for this one; the package itself for 3.11.
 PYTHON = "3.11.5"
 
-HEAD = "# Written by `make lock`; {0}. Install with --no-deps --require-hashes.\n"
+HEADS = {
+    TORCH: "torch, with its CPU builds",
+    CUDA: "what PyPI's torch for Linux adds",
+    LOCKED: "all but torch and CUDA's libraries",
+}
 
 
 def entries(text: str) -> dict[str, str]:
@@ -76,17 +82,23 @@ def solve(before: str, options: list[str]) -> str:
         return out.read_text().replace(str(also), "the build")
 
 
+def file_of(name: str) -> Path:
+    """The lock file that a package stands in."""
+    if name == "torch":
+        return TORCH
+    return CUDA if name.startswith(("nvidia-", "cuda-")) else LOCKED
+
+
 def main(options: list[str]) -> None:
-    """Write both files."""
-    before = "".join(file.read_text() for file in (LOCKED, CUDA) if file.exists())
+    """Write the files."""
+    before = "".join(file.read_text() for file in HEADS if file.exists())
     found = entries(solve(before, options))
     version = found["torch"].split("==")[1].split()[0]
     found["torch"] = with_cpu_builds(found["torch"], cpu_builds(BUILDS.read_text(), version))
-    cuda = {name: block for name, block in found.items() if name.startswith(("nvidia-", "cuda-"))}
-    rest = {name: block for name, block in found.items() if name not in cuda}
-    LOCKED.write_text(HEAD.format("all but CUDA's libraries") + "".join(rest.values()))
-    CUDA.write_text(HEAD.format("what PyPI's torch for Linux adds") + "".join(cuda.values()))
-    print(f"{LOCKED.name}: {len(rest)} packages; {CUDA.name}: {len(cuda)}.")
+    for file, what in HEADS.items():
+        blocks = [block for name, block in found.items() if file_of(name) == file]
+        file.write_text(f"# Written by `make lock`: {what}. For pip's --no-deps --require-hashes.\n" + "".join(blocks))
+        print(f"{file.name}: {len(blocks)}")
 
 
 if __name__ == "__main__":
