@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials lock clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials audit matrix lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -88,6 +88,15 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+audit: .venv/ready  ## Ask PyPI for known vulnerabilities of all that requirements/ lists. Needs a connection.
+	@# Strict: a package that the service says nothing of is no package without vulnerabilities.
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+	--requirement requirements/torch.txt --requirement requirements/locked.txt \
+	|| { echo "Found above, or not asked: where the service could not be reached, nothing is known either way."; exit 1; }
+
+matrix: .venv/ready  ## Tests on every Python that is installed; TORCH="2.13.0 .." names releases. See noxfile.py.
+	$(BIN)/nox $(OPTIONS)
 
 lock: .venv/ready  ## Write requirements/: what pyproject.toml asks for, with digests. OPTIONS=--upgrade takes newest versions.
 	$(BIN)/python requirements/lock.py $(OPTIONS)

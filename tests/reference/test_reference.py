@@ -57,7 +57,7 @@ def close(found, stored, bound=None):
 def start(name, dtype, device="cpu"):
     family = cases.FAMILIES[name](dtype).to(device)
     x, u, w = (value.to(device, dtype) for value in cases.inputs(family))
-    return family, x.requires_grad_(), cn.PiecewiseConstantControl(u), w
+    return family, x.requires_grad_(), cn.PiecewiseConstantControl(*u.shape, values=u), w
 
 
 @pytest.mark.parametrize("device", DEVICES)
