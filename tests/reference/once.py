@@ -37,8 +37,8 @@ def flows(dtype: torch.dtype, cases: Any) -> list[Tensor]:
     found = []
     for build in cases.FAMILIES.values():
         family = build(dtype)
-        x = (cases.numbers(64, family.dim, seed=1)).to(dtype).requires_grad_()
-        control = cn.PiecewiseConstantControl.random(6, family.count, scale=0.5, seed=2, dtype=dtype)
+        x = (cases.numbers(64, family.dim, seed=1) / 4).to(dtype).requires_grad_()
+        control = cn.PiecewiseConstantControl.random(6, family.count, scale=0.1, seed=2, dtype=dtype)
         end = cn.ControlledODE(family, control, method="rk4")(x)
         found += [end, *torch.autograd.grad(end.square().mean(), (x, *control.parameters()))]
     return found

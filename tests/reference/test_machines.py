@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -25,10 +26,13 @@ def ran():
     paths = os.pathsep.join([str(ONCE.parents[2]), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "2"}
     started = {
-        name: subprocess.Popen([sys.executable, ONCE, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+        name: subprocess.Popen([sys.executable, ONCE, *arguments], env=env, stdout=PIPE, stderr=PIPE, text=True)
         for name, arguments in RUNS.items()
     }
-    found = {name: json.loads(process.communicate(timeout=300)[0]) for name, process in started.items()}
+    ended = {name: (*process.communicate(), process.returncode) for name, process in started.items()}
+    for _, complaint, code in ended.values():
+        assert code == 0, complaint
+    found = {name: json.loads(said) for name, (said, _, _) in ended.items()}
     assert [one["threads"] for one in found.values()] == [int(arguments[0]) for arguments in RUNS.values()]
     return found
 
