@@ -37,7 +37,6 @@ from cde_nets.cli import app
 for line in ("--help", "train --help", "train mnist --help", "check --help", "steer --help", "report --help", "info"):
     app(line.split(), prog_name="cde-nets", standalone_mode=False)
 app("check polynomial --dim 2 --count 3 --points 3".split(), prog_name="cde-nets", standalone_mode=False)
-app("steer polynomial --points 1 --seed 0".split(), prog_name="cde-nets", standalone_mode=False)
 """
 
 TELL = """
@@ -46,7 +45,6 @@ print("seen:", sorted(set(seen)))
 
 
 def run(code, folder):
-    # A debugger or a coverage tool that a user has switched on may well open sockets.
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -32,11 +32,10 @@ DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")),
 ]
-GRADIENTS = {
-    "discrete": cn.Discrete(),
-    "checkpointed": cn.Checkpointed(1),
-    "autograd": cn.Autograd(),
-}
+# All are the same gradient: in float32, which says less, one of them is enough.
+GRADIENTS = {F64: (cn.Discrete(), cn.Checkpointed(1), cn.Autograd()), F32: (cn.Discrete(),)}
+# The tolerance of a step.
+ADAPTIVE = {"bosh3": 1e-6, "dopri5": 1e-9, "tsit5": 1e-9}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,7 +75,7 @@ def test_flows_and_gradients_by_every_method(name, dtype, device):
     family, x, control, w = start(name, dtype, device)
     problem = cn.InitialValueProblem.controlled(family, control, x)
     for method, stored in STORED["flows"][name]["methods"].items():
-        for gradient in GRADIENTS.values():
+        for gradient in GRADIENTS[dtype]:
             value = cn.solve(problem, cn.RungeKutta(method, steps=cases.INTERVALS), gradient=gradient).value
             close(value, stored["value"])
             state, values = torch.autograd.grad((w * value).sum(), (x, *control.parameters()))
@@ -84,13 +83,15 @@ def test_flows_and_gradients_by_every_method(name, dtype, device):
             close(values, stored["control"])
 
 
-@pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5"])
+@pytest.mark.parametrize("method", ADAPTIVE)
 @pytest.mark.parametrize("name", cases.FAMILIES)
 def test_steps_that_adapt_arrive_at_the_solution_itself(name, method):
     family, x, control, _ = start(name, F64)
     problem = cn.InitialValueProblem.controlled(family, control, x)
-    found = cn.solve(problem, cn.RungeKutta(method), gradient=None, tolerance=cn.Tolerance(1e-9, 1e-10), max_steps=9999)
-    close(found.value, STORED["flows"][name]["solution"], 1e-7)
+    # Of every step; all of them together are off by more, and grow with the flow.
+    tolerance = cn.Tolerance(ADAPTIVE[method], ADAPTIVE[method] / 10)
+    found = cn.solve(problem, cn.RungeKutta(method), gradient=None, tolerance=tolerance)
+    close(found.value, STORED["flows"][name]["solution"], 100 * ADAPTIVE[method])
 
 
 def test_every_method_is_held():
