@@ -19,9 +19,11 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2024.4"
+nox.needs_version = ">=2025.11.12"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
+# Nothing is fetched that nobody asked for, a Python least of all.
+nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -77,6 +79,7 @@ def without_torch() -> list[str]:
 @nox.session(python=PYTHONS)
 def exact(session: nox.Session) -> None:
     """`theory` and its tests, without torch: on Pythons too that torch is not at hand for."""
+    # The locked versions, not by digest: the tests' own packages are few of many here.
     session.install("--only-binary", ":all:", *(f"{name}=={version}" for name, version in PINS if name in EXACT))
     session.run(
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "--confcutdir", "tests/theory"),
