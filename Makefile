@@ -1,8 +1,10 @@
-# Every target does its own set-up: a virtual environment in .venv with the pinned versions of constraints.txt.
+# Every target does its own set-up: a virtual environment in .venv with what requirements/locked.txt lists, by digest.
 PYTHON ?= python3
 BIN := .venv/bin
+# Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials audit matrix lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -87,13 +89,32 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+audit: .venv/ready  ## Ask PyPI for known vulnerabilities of all that requirements/ lists. Needs a connection.
+	@# Strict: a package that the service says nothing of is no package without vulnerabilities.
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+	--requirement requirements/torch.txt --requirement requirements/locked.txt \
+	|| { echo "Found above, or not asked: where the service could not be reached, nothing is known either way."; exit 1; }
+
+matrix: .venv/ready  ## Tests on every Python that is installed; TORCH="2.13.0 .." names releases. See noxfile.py.
+	$(BIN)/nox $(OPTIONS)
+
+lock: .venv/ready  ## Write requirements/: what pyproject.toml asks for, with digests. OPTIONS=--upgrade takes newest versions.
+	$(BIN)/python requirements/lock.py $(OPTIONS)
+
 tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
 	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
 
-.venv/ready: pyproject.toml setup.py constraints.txt $(wildcard cde_nets/kernels/cpp/*)
+.venv/ready: pyproject.toml setup.py $(wildcard requirements/*.txt) $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@# A build of torch at hand (PIP_FIND_LINKS) goes before PyPI's, which on Linux brings CUDA's libraries, several GB.
+	$(INSTALL) -qq --no-index --requirement requirements/torch.txt \
+	|| { echo "No listed build of torch at hand: from the index."; $(INSTALL) --requirement requirements/torch.txt; }
+	$(INSTALL) --requirement requirements/locked.txt
+	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit("nvidia" not in str(m.requires("torch")))'; \
+	then $(INSTALL) --requirement requirements/cuda.txt; fi
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	@touch .venv/ready
 
 clean:  ## Remove what the targets made, runs excepted.
