@@ -70,6 +70,10 @@ def binary(run):
     run.metrics.write_bytes(b"\xff\xfe\x00")
 
 
+def no_table(run):
+    run.result.write_text(json.dumps({**json.loads(run.result.read_text()), "confusion": [[1, 2], [3]]}))
+
+
 def foreign_metrics(run):
     run.metrics.write_text('{"epoch": 1}\n3\n')
 
@@ -84,14 +88,15 @@ def emptied(run):
     ("damage", "words"),
     [
         (without("config.json"), ["run is not a run", "config.json"]),
-        (without("result.json"), ["not finished", "--resume run"]),
-        (without("metrics.jsonl"), ["metrics.jsonl", "whole lines 0, expected 2"]),
+        (without("result.json"), ["not a finished run", "--resume run"]),
+        (without("metrics.jsonl"), ["metrics.jsonl is missing", "each of 2 epochs"]),
         (without("network.safetensors"), ["network.safetensors"]),
-        (cut_short("metrics.jsonl"), ["metrics.jsonl", "whole lines 1, expected 2"]),
+        (cut_short("metrics.jsonl"), ["metrics.jsonl is damaged: line 2 is no JSON object", "a whole copy"]),
         (cut_short("result.json"), ["result.json is damaged"]),
-        (binary, ["metrics.jsonl", "expected 2"]),
-        (foreign_metrics, ["metrics.jsonl", "expected 2"]),
+        (binary, ["metrics.jsonl is damaged: line 1"]),
+        (foreign_metrics, ["metrics.jsonl is damaged: line 2"]),
         (emptied, ["result.json is damaged", "confusion"]),
+        (no_table, ["result.json is damaged", "no table of 10 x 10 counts"]),
     ],
 )
 def test_a_run_that_is_not_whole_is_refused(run, command, damage, words):
@@ -106,10 +111,10 @@ def test_a_run_that_is_not_whole_is_refused(run, command, damage, words):
 
 def test_what_is_no_folder_is_refused(command, tmp_path):
     (tmp_path / "file").write_text("")
-    for name in ("file", "nowhere"):
+    for name, words in (("file", "file is a file; a run is a folder"), ("nowhere", "nowhere: no such folder")):
         done = command("plot", name)
         assert done.code == 2
-        assert f"{name} is no folder" in done.err
+        assert words in done.err
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_work(run, command, tmp_path, monkeypatch):
