@@ -23,15 +23,11 @@ class ProgressBar:
     def __init__(self, epochs: int, console: Console | None = None) -> None:
         console = Console(stderr=True) if console is None else console
         self._epochs = epochs
-        columns: list[ProgressColumn] = [
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        ]
+        percent, left = TextColumn("{task.percentage:>3.0f}%"), (TextColumn("left"), TimeRemainingColumn())
+        columns: list[ProgressColumn] = [BarColumn(), percent, *left]
         if console.width >= _WIDE:
-            columns[:1] = [TextColumn("training"), BarColumn()]
-            columns[-2:-2] = [TextColumn("{task.fields[figures]}"), TimeElapsedColumn()]
+            figures = TextColumn("{task.fields[figures]}")
+            columns = [TextColumn("training"), BarColumn(), percent, figures, TimeElapsedColumn(), *left]
         self._bar = Progress(
             *columns,
             console=console,

@@ -72,7 +72,7 @@ def recorded(command: str, folder: Path, environment: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
     environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
     arguments = [sys.executable, "-m", "cde_nets", *command.split()[1:]]
-    process = subprocess.Popen(arguments, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(arguments, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)  # noqa: S603
     os.close(theirs)
     written = b""
     while True:

@@ -8,27 +8,15 @@ import pytest
 
 import cde_nets as cn
 from cde_nets.cli import plot
-from cde_nets.train import ProgressBar
 
 PICTURES = ["confusion.png", "controls.png", "curves.png", "flow.png"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, waves):
-    """A finished run of two epochs, without pictures."""
-    run = cn.Run(tmp_path_factory.mktemp("plot") / "run")
-    network = cn.ImageNetworkConfig(intervals=(1, 1), count=4)
-    trainer = cn.Trainer(run, network, cn.TrainConfig(epochs=2, batch_size=100), waves)
-    trainer.start()
-    trainer.fit(ProgressBar(2))
-    return run.folder
-
-
 @pytest.fixture
-def run(trained, tmp_path, monkeypatch, waves):
+def run(tiny_run, tmp_path, monkeypatch, waves):
     """A copy of it, which tests may damage."""
     monkeypatch.setattr(plot, "load", lambda data_dir, offline: waves)
-    shutil.copytree(trained, tmp_path / "run")
+    shutil.copytree(tiny_run, tmp_path / "run")
     return cn.Run(tmp_path / "run")
 
 
@@ -149,8 +137,8 @@ def test_other_images_than_it_was_trained_beside_are_spoken_of(run, command):
     assert "may be among those it was trained on" in done.err
 
 
-def test_the_data_are_those_of_training(command, trained):
+def test_the_data_are_those_of_training(command, tiny_run):
     """The command asks for MNIST as train does: a folder that is not there is refused."""
-    done = command("plot", str(trained), "--data-dir", "nowhere")
+    done = command("plot", str(tiny_run), "--data-dir", "nowhere")
     assert done.code == 2
     assert "--data-dir nowhere: no such folder" in done.err

@@ -80,7 +80,10 @@ def test_a_file_in_a_run(command, finished):
 
 def test_a_run_that_is_not_finished(command, finished):
     (finished / "result.json").unlink()
-    refused(command("report", str(finished)), "is not a finished run: it has no result.json. Go on with: cde-nets train mnist --resume")
+    refused(
+        command("report", str(finished)),
+        "is not a finished run: it has no result.json. Go on with: cde-nets train mnist --resume",
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,9 @@ def test_metrics_that_were_half_written(command, finished, keep, said):
 
 def test_metrics_that_are_missing(command, finished):
     (finished / "metrics.jsonl").unlink()
-    refused(command("report", str(finished)), "metrics.jsonl is missing, expected a file with a line for each of 3 epochs.")
+    refused(
+        command("report", str(finished)), "metrics.jsonl is missing, expected a file with a line for each of 3 epochs."
+    )
 
 
 @pytest.mark.parametrize(
