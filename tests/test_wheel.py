@@ -1,4 +1,4 @@
-"""What is built and installed works outside of a checkout: sdist, from it the wheel, from it an environment of its own."""
+"""What is installed works outside of a checkout: the sdist, the wheel made of it, an environment that has it."""
 
 import importlib.util
 import json
