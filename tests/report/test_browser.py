@@ -1,11 +1,13 @@
 """The page in a browser, from disk: what is drawn is what Python computes, before and after it is played with."""
 
+import io
 import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cde_nets.report.explorer import POINTS, STEPS, plane_flow, trained_control
 
@@ -238,6 +240,60 @@ def test_colours_follow_the_readers_scheme(opened):
         return body
 
     assert scheme("dark") != scheme("light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_plane_is_paper_all_over(opened, scheme):
+    """No patch of nearly its colour, as layers leave that are blended tile by tile; a window in which they did."""
+    screen = {"width": 900, "height": 1500, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        opened.execute_script("scrollTo(0, document.getElementById('controls-title').offsetTop - 40)")
+        opened.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+        corner, side = opened.execute_script(
+            "const r = document.getElementById('plane').getBoundingClientRect(); return [[r.y, r.x], r.width]"
+        )
+        picture = np.asarray(Image.open(io.BytesIO(opened.get_screenshot_as_png())).convert("RGB")).astype(int)
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    y, x, inner = round(corner[0]) + 4, round(corner[1]) + 4, int(side) - 8
+    plane = picture[y : y + inner, x : x + inner]
+    paper = {"light": (255, 255, 255), "dark": (21, 24, 28)}[scheme]
+    away = abs(plane - paper).max(2)
+    assert (away > 60).mean() > 0.005, "paths are drawn"
+    assert ((away > 0) & (away < 10)).mean() < 0.01
+
+
+def test_all_of_it_is_reached_by_the_tab_key(opened):
+    """From the top of the page, in the order of the page, with a focus that is seen; and each is worked by keys."""
+    reachable = "input[type=range], input[type=checkbox], button, summary, [tabindex='0']"
+    wanted = opened.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].filter((n) => n.checkVisibility())"
+        ".map((n) => n.id || n.tagName)",
+        reachable,
+    )
+    assert {"plane-depth", "depth-step", "control-1", "plane-play", "plane-reset", "start-5", "SUMMARY"} <= set(wanted)
+    opened.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    reached = []
+    for _ in range(3 * len(wanted)):
+        opened.switch_to.active_element.send_keys(Keys.TAB)
+        active = opened.switch_to.active_element
+        if active.tag_name == "body":
+            break
+        reached.append(active.get_attribute("id") or active.tag_name.upper())
+    # A group of radio buttons is one stop; by arrows one goes on within it.
+    assert [name for name in reached if not name.startswith("image-")] == wanted
+    assert [name for name in reached if name.startswith("image-")] == ["image-0"]
+    opened.execute_script("document.getElementById('image-0').focus()")
+    opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert opened.find_element(By.ID, "image-1").is_selected()
+    summary = opened.find_element(By.TAG_NAME, "summary")
+    summary.send_keys(Keys.ENTER)
+    assert opened.find_element(By.CSS_SELECTOR, "details table").is_displayed()
+    outline = "return getComputedStyle(arguments[0]).outlineStyle"
+    assert opened.execute_script(outline, summary) == "solid"
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
