@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials terminal screenshots clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -89,6 +89,12 @@ docs: .venv/ready  ## Build the site into site/, in strict mode.
 
 tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
 	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
+
+terminal: .venv/ready  ## Record the newcomer's three commands: docs' page. Trains for minutes. OPTIONS="--data-dir FOLDER".
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make/terminal.py $(OPTIONS)
+
+screenshots: docs  ## Draw the pictures of the report page and of the site with chromium: make screenshots REPORT=RUN/report.html
+	$(BIN)/python docs/make/screenshots.py --report $(REPORT) --site site
 
 .venv/ready: pyproject.toml setup.py constraints.txt $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'

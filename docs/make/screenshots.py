@@ -15,9 +15,12 @@ from PIL import Image
 from selenium import webdriver
 
 IMAGES = Path(__file__).parents[1] / "images"
-SIZE = (900, 1500)  # of a window, which is what of a page is shown
-# Schemes, and where each picture begins: at the top of a page, or at an element.
-PARTS = {"report.png": (("light", None), ("dark", "controls-title")), "site.png": (("light", None), ("dark", None))}
+SIZES = {"report.png": (900, 1720), "site.png": (900, 900)}  # of the window
+# Page, scheme, and where the picture begins: at the top, or at an element.
+PARTS: dict[str, tuple[tuple[str, str, str | None], ...]] = {
+    "report.png": (("", "light", None), ("", "dark", "controls-title")),
+    "site.png": (("index.html", "light", None), ("tutorials/certify_and_steer.html", "dark", None)),
+}
 
 
 @contextmanager
@@ -43,13 +46,16 @@ def browser() -> Iterator[Any]:
         driver.quit()
 
 
-def shot(driver: Any, page: Path, scheme: str, start: str | None) -> Image.Image:
+def shot(driver: Any, size: tuple[int, int], page: Path, scheme: str, start: str | None) -> Image.Image:
     """The window over a page from an element on, or from the top."""
-    size = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     feature = {"name": "prefers-color-scheme", "value": scheme}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     driver.get(page.absolute().as_uri())
+    # The site remembers the scheme of the picture before.
+    driver.execute_script("localStorage.clear()")
+    driver.refresh()
     driver.execute_async_script("(window.report ? report.ready : document.fonts.ready).then(arguments[0])")
     if start is not None:
         driver.execute_script("scrollTo(0, document.getElementById(arguments[0]).offsetTop - 40)", start)
@@ -74,16 +80,20 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = IMAGES,
 ) -> None:
     """Draw report.png, site.png, or both."""
-    pages = {"report.png": report, "site.png": None if site is None else site / "index.html"}
-    wanted = {name: page for name, page in pages.items() if page is not None}
+    given = {"report.png": report, "site.png": site}
+    wanted = {
+        name: [(place / page, scheme, start) for page, scheme, start in PARTS[name]]
+        for name, place in given.items()
+        if place is not None
+    }
     if not wanted:
         raise typer.BadParameter("name a page by --report, a folder by --site, or both")
-    for page in wanted.values():
+    for page in (page for parts in wanted.values() for page, _, _ in parts):
         if not page.is_file():
             raise typer.BadParameter(f"{page} is no file: cde-nets report makes the page, make docs the site")
     with browser() as driver:
-        for name, page in wanted.items():
-            beside([shot(driver, page, *part) for part in PARTS[name]]).save(out / name, optimize=True)
+        for name, parts in wanted.items():
+            beside([shot(driver, SIZES[name], *part) for part in parts]).save(out / name, optimize=True)
 
 
 if __name__ == "__main__":
