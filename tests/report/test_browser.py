@@ -1,13 +1,11 @@
 """The page in a browser, from disk: what is drawn is what Python computes, before and after it is played with."""
 
-import io
 import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cde_nets.report.explorer import POINTS, STEPS, plane_flow, trained_control
 
@@ -242,28 +240,12 @@ def test_colours_follow_the_readers_scheme(opened):
     assert scheme("dark") != scheme("light")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_plane_is_paper_all_over(opened, scheme):
-    """No patch of nearly its colour, as layers leave that are blended tile by tile; a window in which they did."""
-    screen = {"width": 900, "height": 1500, "deviceScaleFactor": 1, "mobile": False}
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    try:
-        opened.execute_script("scrollTo(0, document.getElementById('controls-title').offsetTop - 40)")
-        opened.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-        corner, side = opened.execute_script(
-            "const r = document.getElementById('plane').getBoundingClientRect(); return [[r.y, r.x], r.width]"
-        )
-        picture = np.asarray(Image.open(io.BytesIO(opened.get_screenshot_as_png())).convert("RGB")).astype(int)
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    y, x, inner = round(corner[0]) + 4, round(corner[1]) + 4, int(side) - 8
-    plane = picture[y : y + inner, x : x + inner]
-    paper = {"light": (255, 255, 255), "dark": (21, 24, 28)}[scheme]
-    away = abs(plane - paper).max(2)
-    assert (away > 60).mean() > 0.005, "paths are drawn"
-    assert ((away > 0) & (away < 10)).mean() < 0.01
+def test_nothing_in_the_plane_is_blended_in_a_layer(opened):
+    """Layers round what is under them, tile by tile: in some windows the dark plane had darker patches."""
+    faint = "[...document.querySelectorAll('#plane *, .controls path')].map((n) => getComputedStyle(n))"
+    opened.execute_script("document.getElementById('control-1').click()")
+    assert opened.execute_script(f"return {faint}.filter((s) => s.opacity !== '1').length") == 0
+    assert opened.execute_script(f"return {faint}.filter((s) => s.strokeOpacity !== '1').length") == len(POINTS) + 2
 
 
 def test_all_of_it_is_reached_by_the_tab_key(opened):
