@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials audit matrix lock clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials audit matrix lock terminal screenshots clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -103,6 +103,12 @@ lock: .venv/ready  ## Write requirements/: what pyproject.toml asks for, with di
 
 tutorials: .venv/ready  ## Run the tutorials' scripts and write their pages.
 	OMP_NUM_THREADS=1 $(BIN)/python docs/make/tutorials.py
+
+terminal: .venv/ready  ## Record the newcomer's three commands: docs' page. Trains for minutes. OPTIONS="--data-dir FOLDER".
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make/terminal.py $(OPTIONS)
+
+screenshots: docs  ## Draw the pictures of the report page and of the site with chromium: make screenshots REPORT=RUN/report.html
+	$(BIN)/python docs/make/screenshots.py --report $(REPORT) --site site
 
 .venv/ready: pyproject.toml setup.py $(wildcard requirements/*.txt) $(wildcard cde_nets/kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11 ..")'

@@ -205,6 +205,7 @@ def _resumed(
 
     run = Run(folder)
     network, training, threads_before = run.read_config()
+    run.check_writable()
     data = load(data_dir, offline)
     if run.result.exists():
         notify(f"{folder} is finished; its pictures are drawn again.")
@@ -283,6 +284,9 @@ def _table(console: Console, result: dict[str, Any], run: Run) -> None:
         ("pictures", f"{run.folder}/*.png"),
     ):
         table.add_row(name, value)
+    for column in table.columns:
+        # Of a narrow terminal: a path that is cut off cannot be copied.
+        column.overflow = "fold"
     console.print(table)
 
 

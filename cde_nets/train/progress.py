@@ -6,7 +6,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+# Columns of a terminal below which the bar has no room for figures: those of an epoch stand in its line.
+_WIDE = 72
 
 
 class ProgressBar:
@@ -20,14 +23,13 @@ class ProgressBar:
     def __init__(self, epochs: int, console: Console | None = None) -> None:
         console = Console(stderr=True) if console is None else console
         self._epochs = epochs
+        percent, left = TextColumn("{task.percentage:>3.0f}%"), (TextColumn("left"), TimeRemainingColumn())
+        columns: list[ProgressColumn] = [BarColumn(), percent, *left]
+        if console.width >= _WIDE:
+            figures = TextColumn("{task.fields[figures]}")
+            columns = [TextColumn("training"), BarColumn(), percent, figures, TimeElapsedColumn(), *left]
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *columns,
             console=console,
             disable=not console.is_terminal,
             transient=True,

@@ -109,6 +109,7 @@ class Trainer:
             max_momentum=_MOMENTA[1],
         )
         self._progress = _Progress()
+        self._rows: list[dict[str, Any]] = []
         self._best: dict[str, Tensor] = self._parameters()
 
     @property
@@ -140,7 +141,8 @@ class Trainer:
         """Take up the state that the run's folder holds.
 
         Raises:
-            ValueError: a finished run, no state, a damaged one, or one of another configuration or data.
+            ValueError: a finished run, no state, a damaged one, or one of another configuration or data; metrics that
+                are damaged, or of fewer epochs than the state.
         """
         if self.run.result.exists():
             raise ValueError(f"{self.run.folder} is finished: it has a result.json. Nothing is left to resume.")
@@ -159,6 +161,8 @@ class Trainer:
             )
         check_digest(self.network, about["frozen_digest"], self.run.state)
         self._progress = _Progress(**about["progress"])
+        # Written before the state: a kill may leave more lines, whole or not, and never fewer.
+        self._rows = self.run.read_metrics(self._progress.epoch, ahead=True)
         copy_into(self.network, _under("network/", tensors), self.run.state)
         self._best = _under("best/", tensors)
         moments = _under("optimizer/", tensors)
@@ -182,15 +186,14 @@ class Trainer:
             InterruptedTraining: Ctrl-C or SIGTERM came; the state is saved.
             DivergedError: the loss is not finite, or most rows fail; the last epoch's state is kept.
         """
-        rows = self.run.read_metrics(self._progress.epoch)
         with _interruptions() as asked:
             while self._progress.epoch < self.train_config.epochs:
                 self._epoch(reporters, asked)
-                rows.append(self._close_epoch())
-                self.run.write_metrics(rows)
+                self._rows.append(self._close_epoch())
+                self.run.write_metrics(self._rows)
                 self._save()
                 for reporter in reporters:
-                    reporter.epoch(rows[-1])
+                    reporter.epoch(self._rows[-1])
         return self._finish()
 
     def _epoch(self, reporters: Sequence[Reporter], asked: list[bool]) -> None:
