@@ -10,7 +10,6 @@ modes do not have at any step.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,16 +18,15 @@ import numpy as np
 import torch
 import typer
 from matplotlib.axes import Axes
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
 from cde_nets.solver.flow.tableau import TABLEAUS
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -36,22 +34,28 @@ PIECES = 4
 # Where the errors are above rounding and below the region that is not yet asymptotic.
 STEPS = {1: (128, 256, 512, 1024), 2: (64, 128, 256, 512), 3: (32, 64, 128, 256), 4: (16, 32, 64, 128)}
 FINE = (16, 32, 64, 128)
+# Of the step of the adjoints, from that of the control.
+HALVINGS = 6
 ADJOINTS = ("euler", "midpoint", "bosh3", "rk4")
 
 
 @app.command()
+@less(globals(), STEPS={1: (128, 256), 2: (64, 128), 3: (32, 64), 4: (16, 32)}, FINE=(16, 32), HALVINGS=3)
 def convergence(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/convergence"),
     seed: Annotated[int, typer.Option(min=0, help="Of the fields, the control and the points.")] = 1,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure convergence slopes and the continuous adjoint's error; write convergence.json and convergence.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     fields, control, x = _system(seed)
     truth = _reference(fields, control, x)
     rows: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("convergence", total=len(TABLEAUS) + len(ADJOINTS))
         for name, tableau in TABLEAUS.items():
             steps = STEPS.get(tableau.order, FINE)
@@ -59,7 +63,7 @@ def convergence(
             rows.append(_row("flow", name, tableau.order, steps, errors))
             bar.advance(task)
         for name in ADJOINTS:
-            steps = tuple(PIECES * 2**k for k in range(7))
+            steps = tuple(PIECES * 2**k for k in range(HALVINGS + 1))
             errors = [_backsolve_error(fields, control, x, name, n) for n in steps]
             rows.append(_row("backsolve", name, TABLEAUS[name].order, steps, errors))
             bar.advance(task)
@@ -70,12 +74,8 @@ def convergence(
         _draw(right, [row for row in rows if row["of"] == "backsolve"], "relative error of the control's gradient")
         left.set_title("explicit methods: order in brackets")
         right.set_title("continuous adjoint against the exact gradient")
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "convergence.png")
-        write_atomically(numbers / "convergence.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "rows": rows}
+    leave("convergence", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def _system(seed: int) -> tuple[cn.PolynomialFields, cn.PiecewiseLinearControl, Tensor]:

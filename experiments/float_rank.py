@@ -19,7 +19,6 @@ being dyadic rationals, are computed exactly. Two cases:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +29,11 @@ import numpy.typing as npt
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 from theory import exact_array, monomial_exponents
 from theory.primes import random_prime
 from theory.rowspace import RowSpace, centred
@@ -81,14 +79,18 @@ class Ranks:
 
 
 @app.command()
+@less(globals(), SPREADS=(1.0, SPREAD), UNITS=(24, UNIT), WIDTH=60)
 def float_rank(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/float_rank"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, the choice of brackets and the prime.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare float ranks with exact ones; write float_rank.json and float_rank.png."""
+    out = begin(out, publish, quick=quick)
     found: dict[str, dict[float, Ranks]] = {"generic": {}, "commuting": {}}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("float rank", total=len(SPREADS) + len(UNITS))
         for spread in SPREADS:
             found["generic"][spread] = generic(spread, seed)
@@ -102,12 +104,8 @@ def float_rank(
         for case, sweep in found.items()
         for at, ranks in sweep.items()
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "float_rank.png")
-        write_atomically(numbers / "float_rank.json", text.encode())
-    Console().print(_table(found))
+    content = {"seed": seed, "rows": rows}
+    leave("float_rank", out, publish, content, pictured, _table(found), as_json=as_json)
 
 
 def generic(spread: float, seed: int) -> Ranks:

@@ -11,7 +11,6 @@ ten seconds.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,13 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 from theory.bounds import Bound, by_depth
 
 app = typer.Typer(add_completion=False)
@@ -92,27 +90,27 @@ CASES = (
 
 
 @app.command()
+@less(globals(), CASES=(Case("quadratic", 4, 10), *CASES[4:]))
 def growth_vectors(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/growth_vectors"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, primes and directions.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure ranks by depth; write growth_vectors.json and growth_vectors.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("growth vectors", total=len(CASES))
         for case in CASES:
             rows.append(measure(case, seed))
             bar.advance(task)
     pictured = _picture(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "cases": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "growth_vectors.png")
-        write_atomically(numbers / "growth_vectors.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "cases": rows}
+    leave("growth_vectors", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def measure(case: Case, seed: int) -> dict[str, Any]:
