@@ -3,9 +3,9 @@
     python -m experiments
     python -m experiments one_point logistic
 
-Each runs in a process of its own, in a scratch folder, as `cde-nets run NAME --quick --json`; what it prints must be one
-JSON object, and it must leave a figure. Seconds are of the processor, user and system together, so that a busy machine
-counts as an idle one.
+Each runs in a process of its own, in a scratch folder, as `cde-nets run NAME --quick --json`; what it prints must be
+one JSON object, and it must leave a figure. Seconds are of the processor, user and system together, so that a busy
+machine counts as an idle one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _run(name: str, folder: Path, data_dir: Path | None) -> Ran:
     named = {} if data_dir is None else {"CDE_NETS_DATA": str(data_dir.absolute())}
     command = [sys.executable, "-m", "cde_nets", "run", name, "--quick", "--json", "--out", str(own)]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, cwd=own, env=_environment(named), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=own, env=_environment(named), capture_output=True, text=True, check=False)  # noqa: S603
     elapsed, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Ran(name, seconds, elapsed, done.returncode, _wrong(done, own, seconds))

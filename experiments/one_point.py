@@ -126,7 +126,7 @@ class Frame:
 
 
 @app.command()
-@less(globals(), EXAMPLES=EXAMPLES[:3], STEPS=12)
+@less(globals(), STEPS=12)
 def one_point(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/one_point"),
     seed: Annotated[int, typer.Option(min=0, help="Of the loops that steering starts from.")] = 0,

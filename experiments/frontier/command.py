@@ -7,8 +7,9 @@
     python -m experiments.frontier publish docs
     python -m experiments.frontier --quick
 
-The last one trains a network of each kind for a moment and certifies one: that all of it runs. A run that was stopped goes on where it stood, and one that is done is read back. Several processes may share an --out
-if no run is in two of them. To go on from published results, put docs/results/frontier.jsonl into OUT/results.jsonl.
+The last one trains a network of each kind for a moment and certifies one: that all of it runs. A run that was stopped
+goes on where it stood, and one that is done is read back. Several processes may share an --out if no run is in two of
+them. To go on from published results, put docs/results/frontier.jsonl into OUT/results.jsonl.
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ _OUT = Path("runs/frontier")
 @app.callback(invoke_without_command=True)
 def trial(
     context: typer.Context,
-    fast: Annotated[
-        bool, typer.Option("--quick", help="Without a command: a moment of each kind, in OUT/quick.")
-    ] = False,
+    fast: Annotated[bool, typer.Option("--quick", help="No command, but a moment of each kind.")] = False,
     out: Out = _OUT,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST, for --quick.")] = None,
     as_json: Json = False,

@@ -58,7 +58,7 @@ PAGE = "published_tables.md"
 def hopfield(
     size: Annotated[Size, typer.Option(help="Of the networks; paper is hours a cell, see --cells.")] = Size.REDUCED,
     quick: Annotated[
-        bool, typer.Option("--quick", help="As --size quick, a few cells, trials and images; not to be published.")
+        bool, typer.Option("--quick", help="As --size quick: a few cells and trials, not to be published.")
     ] = False,
     cells: Annotated[
         str | None, typer.Option(help='Such as "tbptt:10,rbp-zero:20,dense", "neumann" for every K; all where None.')
