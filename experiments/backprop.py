@@ -19,6 +19,9 @@ gradient climbs: the figure shows it. (The transpose of Theta is also missing in
 Each delta is used for all derivatives below it, so that the cost is linear in the depth. Node by node, each layer's
 delta by a chain of its own from the output, it is quadratic (Rumelhart, Hinton, Williams, "Learning representations by
 back-propagating errors", Nature 323, 1986). Counted are the flops of the matrix products, as torch counts them.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, backprop; Cuchiero, lecture 2, part II
 """
 
 from __future__ import annotations

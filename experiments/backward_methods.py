@@ -16,6 +16,9 @@ leave out, and what cannot work should say so in its status:
 - a graph: gated recurrent units on a ring, all nodes one state.
 
 The same in float32 where the problem is well posed. Methods and their sources: docs/equilibrium.md.
+
+Subject: Equilibria
+Source: lecture Recurrent back propagation, implicit RNN; Liao et al. 2018
 """
 
 from __future__ import annotations

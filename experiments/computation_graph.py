@@ -19,6 +19,9 @@ r = 3 w_1/w_2 - exp(2 w_2). A third one grows with its number of inputs.
 
 (The lecture's own rule for products, the value times p / v, divides by zero at v = 0; products of what stands before
 and after each factor do not, and are as many.)
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, computation model and reverse mode
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ Left: every explicit method on a flow whose control is piecewise linear, against
 slope of the last halvings is printed beside the order. Right: the gradient of the continuous adjoint (`Backsolve`)
 against the exact gradient of the same steps (`Discrete`): an error of the way the gradient is computed, which the exact
 modes do not have at any step.
+
+Subject: Networks as flows
 """
 
 from __future__ import annotations

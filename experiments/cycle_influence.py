@@ -22,6 +22,9 @@ entry between nodes further apart than k. What is left of the Neumann series is 
 but much weaker, as r < q.
 
 The derivatives are those of the implicit function theorem, through `cde_nets.solve` of the coupled state.
+
+Subject: Equilibria
+Source: Liao et al. 2018, appendix, section 1.1
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ that brackets fill the polynomial fields of some degree. One proof is enough for
 full is an open condition on the coefficients whose complement is an algebraic set. Where nothing is proved the degree
 that would have to be filled is beyond what fits in the time, and nothing is said against these fields. One field never
 generates anything but itself. The last row are the two explicit fields of `theory.two_fields`, which do at every m.
+
+Subject: What flows can interpolate
+Source: Cuchiero, lecture 2, first result, remarks
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ being dyadic rationals, are computed exactly. Two cases:
   so that float64 holds A^2 exactly and the fields commute as they stand in floats; products of three matrices are
   rounded, and brackets of the noise grow with |A|, above any tolerance that knows only the largest singular value.
   A times 2**k is the same family in another unit of time, and rounded alike; the rank that floats see depends on it.
+
+Subject: What flows can interpolate
 """
 
 from __future__ import annotations

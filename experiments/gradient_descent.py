@@ -16,6 +16,9 @@ With 1/L < eta < 2/L descent still converges, without this bound: on a quadratic
 multiplied by 1 - eta s at every step. With eta > 2/L that of the largest curvature grows, and the iterates leave.
 
 Gradient descent is Euler's method on the gradient flow x' = -grad f(x), and runs here as that, by `cde_nets.solve`.
+
+Subject: Descent and backpropagation
+Source: Cuchiero, lecture 2, classical convergence result
 """
 
 from __future__ import annotations

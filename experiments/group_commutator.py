@@ -14,6 +14,9 @@ fields in the order in which they are driven, and along V, W, -V, -W it is t^2 [
 Measured are the slopes, on doubly logarithmic scales, of the motion |X_1 - x|, which is 2, and of the remainder
 |X_1 - x - t^2 [W, V](x)|, which is 3. With the other sign what remains has slope 2: whoever writes (AB - BA) x for
 [V, W] beside the definition above has slipped.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, why Lie brackets
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Be
 they do not, other seeds are tried, and what remains is published as "at least". Work grows as 3**depth. The ridge case
 (seven cubic fields at ten times fifty numbers) is full at depth 4; it wants the most random directions, and takes some
 ten seconds.
+
+Subject: What flows can interpolate
+Source: Cuchiero, lecture 2, universal N-point interpolation
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ Machine Learning", 2006, section 4.1.3 and figure 4.4). Far points with the wron
 loss grows linearly, the squared one with the square.
 
 Squared loss is solved in closed form, logistic loss by Newton's method on its gradient, `cde_nets.solve`.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, machine learning problems
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@
 Fields, controls, order and moves of the images are drawn anew for each seed; the epoch is chosen on 5,000 validation
 images; the test images are evaluated once a run. A run that was stopped goes on where it stood when the command is
 given again, and a finished one is read back.
+
+Subject: MNIST
+Source: Cuchiero, lecture 2, consequences for training
 """
 
 from __future__ import annotations

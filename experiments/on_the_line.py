@@ -9,6 +9,9 @@ is what follows from that. Points under random controls keep their order, howeve
 never targets in another order, as long as it is asked for the ODE (`refine_to`). Asked only for a few steps of Euler,
 it finds controls under which points jump over each other: a residual network is bound by no order, and the ODE of the
 same control does something else. The same points at (x, 0) in the plane change their order, ODE and all.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, first result, remarks
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ The model is z = f(z) with f(z) = tanh(W z + U x + b), and L = <c, z*> summed ov
 
 W is a Gaussian matrix with a constant added to its entries: its leading eigenvalue is real and stands alone, so that
 there is one slope to be measured. Slopes are those of the first row; rows do not see each other.
+
+Subject: Equilibria
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ the shortest loop around the area h, a circle: 4 pi h (Dido's problem: Montgomer
 2002, chapter 1). Up Grushin's line by h it is a sine, a sin(pi t) with a^2 = 2 h / pi: 2 pi h (Agrachev, Barilari,
 Boscain, "A Comprehensive Introduction to Sub-Riemannian Geometry", 2020). The control has finitely many values, so that
 what is found lies a little above.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, Chow-Rashevskii for 1-point controllability
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ samples: the fit is the same, the descent is not.
 Where there are more features than samples the minimum is no single point. From w_0 = 0 every step stays in the span of
 the samples, and descent goes to the interpolant of least norm, w = X^T (X X^T)^{-1} y (Moore and Penrose's inverse);
 from another start what is orthogonal to the samples stays as it was.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, machine learning problems
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ proposal on machine learning via dynamical systems", 2017). So
   to rounding. With more steps it goes to the ODE that the blocks stand for, which is another map where blocks are
   large: the figure shows both paths;
 - a flow solved by Euler's method is a torch network, `cde_nets.to_residual`, again to rounding.
+
+Subject: Networks as flows
+Source: Cuchiero, lecture 2, residual networks
 """
 
 from __future__ import annotations

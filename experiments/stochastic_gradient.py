@@ -17,6 +17,9 @@ g_B of the gradients of B samples. Three statements, each measured beside its ex
   have the equation for small eta.)
 - With steps that fall as 1/t it goes to the minimum, its square distance as 1/t (Robbins, Monro, "A stochastic
   approximation method", 1951).
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, stochastic gradient descent
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ far below the bound, as their kinks make f almost smooth until its minimum is ne
 of the bound.
 
 The minimum is that of a linear program, by scipy: f* and w* are exact to its tolerance of 1e-7 or better.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, sub-gradient descent
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@
   a residual network of depth M. The fields are random quadratic ones, cut off smoothly, and frozen; the M d numbers u
   are trained (least squares on 60 points), and the second coordinate of X_1 is f's approximation. Each depth starts
   from the network of half the depth, with steps between its own that do nothing.
+
+Subject: Networks as flows
+Source: Cuchiero, lecture 2, universal approximation
 """
 
 from __future__ import annotations
