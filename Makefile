@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators quick bench docs tutorials clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -49,11 +49,14 @@ topology: .venv/ready  ## What flows on the line and in the plane cannot do: doc
 	$(BIN)/python -m experiments.on_the_line --publish docs
 	$(BIN)/python -m experiments.planar --publish docs
 
-equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways, influence on a cycle: docs' figures.
+equilibrium: .venv/ready  ## Backward methods, fixed points, influence on a cycle, the propositions: docs' figures.
 	$(BIN)/python -m experiments.backward_methods --publish docs
 	$(BIN)/python -m experiments.fixed_points --publish docs
 	$(BIN)/python -m experiments.one_backend --publish docs
 	$(BIN)/python -m experiments.cycle_influence --publish docs
+	$(BIN)/python -m experiments.neumann --publish docs
+	$(BIN)/python -m experiments.regular_at_rest --publish docs
+	$(BIN)/python -m experiments.implicit_function --publish docs
 
 lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest of the lectures: docs' page and figures.
 	$(BIN)/python -m experiments.backprop --publish docs
@@ -75,6 +78,9 @@ citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a h
 
 estimators: .venv/ready  ## The scikit-learn estimators beside scikit-learn's own: docs' figure and table.
 	$(BIN)/python -m experiments.estimators --publish docs
+
+quick: .venv/ready  ## Every experiment in its --quick form, under a minute each: a table of seconds and exit codes.
+	$(BIN)/python -m experiments $(OPTIONS)
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX, certificates, equilibria: docs' page on speed.
 	$(BIN)/python -m benchmarks --threads 2 --publish docs $(OPTIONS)
