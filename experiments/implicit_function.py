@@ -10,7 +10,7 @@ dy/dx = -(D_y F)^{-1} D_x F. No solution's steps need be differentiated, only th
 - square roots by currying, the rest point of T(u) = (u + x / u) / 2: du/dx = 1 / (2 sqrt(x)). There dT/du = 0, so that
   the derivative is that of T's last step alone, whatever came before;
 - z = tanh(W z + x): dz/dx, as in `z = f(a, z)`, beside central differences of the solved rest point. Those err by h^2
-  while h is large and by rounding over h while it is small; at their best half of the digits are lost.
+  while h is large and by rounding over h while it is small; at their best a third of the digits are lost.
 
 Subject: Equilibria
 Source: lecture Recurrent back propagation, implicit function differentiation, "thinking" and currying
