@@ -42,7 +42,7 @@ from cde_nets.plot.style import COLOURS, figure, save, styled
 from cde_nets.pretrained import pretrained_path
 from cde_nets.train import load_network
 from experiments.at_hand import few_images
-from experiments.command import Json, Quick, begin
+from experiments.command import Json, Quick, allowed, begin
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -68,7 +68,7 @@ def certificates(
     as_json: Json = False,
 ) -> None:
     """Time certificates of a network; write certificates.jsonl and certificates.png."""
-    out = begin(out, publish, quick=quick)
+    allowed(publish, quick=quick)
     torch.set_num_threads(threads)
     console = errors()
     file = network or (pretrained_path("mnist-100") if quick else newest_network(RUNS))
@@ -78,6 +78,7 @@ def certificates(
     data = few_images(data_dir, notify) if quick else load_mnist(data_dir, notify=notify)
     images = data.test.images
     most = min(most or (2 if quick else len(images)), len(images))
+    out = begin(out, publish, quick=quick)
     kept = out / "certificates.jsonl"
     rows = _read(kept)
     # The images carried are told apart by what they are, not by where they came from.

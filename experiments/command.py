@@ -19,9 +19,10 @@ from rich.console import RenderableType
 from cde_nets.atomic import write_atomically
 from cde_nets.cli.console import Json
 from cde_nets.plot.style import save
+from experiments.pages import check
 from experiments.shown import say
 
-__all__ = ["Json", "Quick", "begin", "leave", "less"]
+__all__ = ["Json", "Quick", "allowed", "begin", "leave", "less"]
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Measure less of everything, in under a minute; not to be published.")
@@ -64,26 +65,51 @@ def less(constants: dict[str, Any], **smaller: Any) -> Callable[[Callable[Given,
     return decorate
 
 
-def begin(out: Path, publish: Path | None = None, *, quick: bool = False) -> Path:
-    """Make the folders, before work starts.
+def allowed(publish: Path | None, *, quick: bool, page: str | None = None, mark: str = "") -> None:
+    """Refuse what is not to be published, and nothing is made: for commands that look at data before they `begin`.
+
+    Args:
+        publish: of docs, or None.
+        quick: whether the run is one.
+        page: of docs, whose table is to be filled; None where there is none.
+        mark: of the table in that page.
+
+    Raises:
+        typer.BadParameter: a quick run is to be published, there is no such folder of docs, or its page has no place for
+            the table.
+    """
+    if publish is None:
+        return
+    if quick:
+        raise typer.BadParameter("--quick shows that all runs; it is not to be published: leave --publish out.")
+    try:
+        if page is not None:
+            check(publish / page, mark)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not publish.is_dir():
+        raise typer.BadParameter(f"--publish names {publish}, expected the folder of docs.")
+
+
+def begin(
+    out: Path, publish: Path | None = None, *, quick: bool = False, page: str | None = None, mark: str = ""
+) -> Path:
+    """Make the folders, before work starts; where something is refused none is made.
 
     Args:
         out: of all that is written.
-        publish: of docs, or None.
-        quick: whether the run is one.
+        publish: as in `allowed`.
+        quick: likewise.
+        page: likewise.
+        mark: likewise.
 
     Returns:
         The folder of the files: out, or its subfolder quick, so that no quick run takes the place of a whole one.
 
     Raises:
-        typer.BadParameter: a folder cannot be written, there is no such folder of docs, or a quick run is to be
-            published.
+        typer.BadParameter: a folder cannot be written, and as `allowed`.
     """
-    if publish is not None:
-        if quick:
-            raise typer.BadParameter("--quick shows that all runs; it is not to be published: leave --publish out.")
-        if not publish.is_dir():
-            raise typer.BadParameter(f"--publish names {publish}, expected the folder of docs.")
+    allowed(publish, quick=quick, page=page, mark=mark)
     made = out / "quick" if quick else out
     for option, folder in (("--out", made), *(("--publish", publish / name) for name in PUBLISHED if publish)):
         try:

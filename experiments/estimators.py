@@ -40,7 +40,7 @@ import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, styled
 from experiments.command import Json, Quick, begin, leave
-from experiments.pages import check, fill
+from experiments.pages import fill
 from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
@@ -75,12 +75,7 @@ def estimators(
     as_json: Json = False,
 ) -> None:
     """Cross-validate; write estimators.json, estimators.md and estimators.png. A run that was stopped goes on."""
-    out = begin(out, publish, quick=quick)
-    if publish is not None:
-        try:
-            check(publish / PAGE, "estimators")
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+    out = begin(out, publish, quick=quick, page=PAGE, mark="estimators")
     torch.set_num_threads(threads)
     kept = out / "folds.jsonl"
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []

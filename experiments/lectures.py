@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import RenderableType
@@ -17,7 +16,7 @@ from rich.table import Table
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import save
 from experiments.command import begin
-from experiments.pages import check, fill
+from experiments.pages import fill
 from experiments.shown import say
 
 PAGE = "lectures.md"
@@ -33,13 +32,7 @@ def ready(name: str, out: Path, publish: Path | None, *, quick: bool = False) ->
     Raises:
         typer.BadParameter: the message says which.
     """
-    folder = begin(out, publish, quick=quick)
-    if publish is not None:
-        try:
-            check(publish / PAGE, name)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-    return folder
+    return begin(out, publish, quick=quick, page=PAGE, mark=name)
 
 
 def write(

@@ -23,8 +23,8 @@ from experiments.citation.report import markdown, picture
 from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
-from experiments.command import Json, Quick, begin
-from experiments.pages import check, fill
+from experiments.command import Json, Quick, allowed, begin
+from experiments.pages import fill
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -70,13 +70,13 @@ def citation(
     place = _device(device)
     keys = [str(key) for key in rows or list(Key)]
     how: dict[str, Any] = {"epochs": epochs} if not quick else {**QUICK, "epochs": min(epochs, QUICK["epochs"])}
-    out, seeds = begin(out, publish, quick=quick), 1 if quick else seeds
+    seeds = 1 if quick else seeds
+    allowed(publish, quick=quick, page=PAGE, mark=f"citation {dataset}")
     try:
-        if publish is not None:
-            check(publish / PAGE, f"citation {dataset}")
         load = some_graph if quick else load_citation
         graph = load(dataset.value, data_dir, notify=notify)
         settings = settings_of(graph, SIZES[dataset], split, weights=weights, **how)
+        out = begin(out, publish, quick=quick)
         results = Results(out / "results.jsonl", settings)
     except (ValueError, DataUnavailableError) as error:
         raise typer.BadParameter(str(error)) from error

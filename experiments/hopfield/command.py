@@ -17,7 +17,7 @@ from cde_nets.cli.console import notify
 from cde_nets.data import load_mnist
 from cde_nets.plot.style import save
 from experiments.at_hand import few_images
-from experiments.command import Json, begin
+from experiments.command import Json, allowed, begin
 from experiments.hopfield import pictures
 from experiments.hopfield.memories import binary, first_of_each_digit
 from experiments.hopfield.methods import Cell, all_cells, parse_cells
@@ -25,7 +25,7 @@ from experiments.hopfield.results import Results
 from experiments.hopfield.settings import PAPER, Settings, smaller
 from experiments.hopfield.summary import markdown, summary
 from experiments.hopfield.training import Batch
-from experiments.pages import check, fill
+from experiments.pages import fill
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -79,16 +79,15 @@ def hopfield(
     chosen = Size.QUICK if quick else size
     settings = _settings(chosen, seed, epochs)
     trials = trials or TRIALS[chosen]
+    allowed(publish, quick=quick, page=PAGE, mark=f"hopfield {chosen}")
     # An unknown device and data that cannot be had are RuntimeErrors.
     try:
-        folder = begin(out or Path("runs") / f"hopfield-{size.value}", publish, quick=quick)
-        if publish is not None:
-            check(publish / PAGE, f"hopfield {chosen}")
         named = cells or (QUICK_CELLS if chosen is Size.QUICK else None)
         wanted = parse_cells(named, settings.steps) if named else _all(chosen)
         data = few_images(data_dir, notify) if quick else load_mnist(data_dir, notify=notify)
         digits = first_of_each_digit(data)[: settings.digits]
         images = binary(digits, settings.side).to(device)
+        folder = begin(out or Path("runs") / f"hopfield-{size.value}", publish, quick=quick)
         results = Results(folder, settings, images)
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from None
