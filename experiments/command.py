@@ -75,8 +75,8 @@ def allowed(publish: Path | None, *, quick: bool, page: str | None = None, mark:
         mark: of the table in that page.
 
     Raises:
-        typer.BadParameter: a quick run is to be published, there is no such folder of docs, or its page has no place for
-            the table.
+        typer.BadParameter: a quick run is to be published, there is no such folder, or its page has no place for the
+            table.
     """
     if publish is None:
         return

@@ -78,7 +78,7 @@ def measure(radius: float, seed: int) -> dict[str, Any]:
     )
     layer = cn.ImplicitRNN(DIM, DIM, parameter_dtype=torch.float64, tolerance=TIGHT)
     with torch.no_grad():
-        layer.f.weight_hh.copy_(radius * W / torch.linalg.eigvals(W).abs().max())
+        layer.get_parameter("f.weight_hh").copy_(radius * W / torch.linalg.eigvals(W).abs().max())
     x = 0.3 * x
     rest = layer(x).detach()
 

@@ -107,7 +107,8 @@ def nearly_singular(seed: int) -> Tensor:
     half = drawn(seed)[0] / 2
     left, values, right = torch.linalg.svd(torch.eye(DIM, dtype=torch.float64) - half)
     values[-1] = FIRST**0.5
-    return torch.eye(DIM, dtype=torch.float64) - left @ torch.diag(values) @ right
+    made: Tensor = torch.eye(DIM, dtype=torch.float64) - left @ torch.diag(values) @ right
+    return made
 
 
 def descend(name: str, seed: int) -> list[float]:
