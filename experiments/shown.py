@@ -33,11 +33,16 @@ def say(as_json: bool, content: Any, *shown: RenderableType) -> None:
     Args:
         as_json: which of the two.
         content: for JSON; NaN and infinity are refused.
-        shown: tables, Markdown, and sentences as strings.
+        shown: as in `show`.
     """
     if as_json:
         typer.echo(json.dumps(content, allow_nan=False))
-        return
+    else:
+        show(*shown)
+
+
+def show(*shown: RenderableType) -> None:
+    """Print tables, Markdown, and sentences as strings, so that nothing is cut off."""
     to = console()
     for one in shown:
         if isinstance(one, Table):

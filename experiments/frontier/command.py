@@ -33,7 +33,7 @@ from experiments.at_hand import few_images
 from experiments.command import Json, begin
 from experiments.frontier import certificates, report, results
 from experiments.frontier.plan import GROUPS, Entry, entries, quick
-from experiments.shown import say
+from experiments.shown import say, show
 from experiments.trained import result_of
 
 app = typer.Typer(add_completion=False)
@@ -120,14 +120,14 @@ def run(
             result_of(Run(results.folder_of(out, entry, seed)), *entry.configurations(seed, size), images)
             # From the folders each time: other processes may have come to an end meanwhile.
             results.keep(out, plan, size)
-    say(False, {}, _table(wanted, results.collect(out, plan, size)))
+    show(_table(wanted, results.collect(out, plan, size)))
 
 
 @app.command(name="list")
 def list_(out: Out = _OUT) -> None:
     """Say which runs are planned and which are done."""
     plan = entries()
-    say(False, {}, _table(list(plan.values()), results.collect(out, plan, SIZE)))
+    show(_table(list(plan.values()), results.collect(out, plan, SIZE)))
 
 
 @app.command()
