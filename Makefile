@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials audit matrix lock terminal screenshots clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators quick bench docs tutorials audit matrix lock terminal screenshots clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -51,11 +51,14 @@ topology: .venv/ready  ## What flows on the line and in the plane cannot do: doc
 	$(BIN)/python -m experiments.on_the_line --publish docs
 	$(BIN)/python -m experiments.planar --publish docs
 
-equilibrium: .venv/ready  ## Backward methods, fixed points, one model two ways, influence on a cycle: docs' figures.
+equilibrium: .venv/ready  ## Backward methods, fixed points, influence on a cycle, the propositions: docs' figures.
 	$(BIN)/python -m experiments.backward_methods --publish docs
 	$(BIN)/python -m experiments.fixed_points --publish docs
 	$(BIN)/python -m experiments.one_backend --publish docs
 	$(BIN)/python -m experiments.cycle_influence --publish docs
+	$(BIN)/python -m experiments.neumann --publish docs
+	$(BIN)/python -m experiments.regular_at_rest --publish docs
+	$(BIN)/python -m experiments.implicit_function --publish docs
 
 lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest of the lectures: docs' page and figures.
 	$(BIN)/python -m experiments.backprop --publish docs
@@ -77,6 +80,9 @@ citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a h
 
 estimators: .venv/ready  ## The scikit-learn estimators beside scikit-learn's own: docs' figure and table.
 	$(BIN)/python -m experiments.estimators --publish docs
+
+quick: .venv/ready  ## Every experiment in its --quick form, under a minute each: a table of seconds and exit codes.
+	$(BIN)/python -m experiments $(OPTIONS)
 
 bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX, certificates, equilibria: docs' page on speed.
 	$(BIN)/python -m benchmarks --threads 2 --publish docs $(OPTIONS)

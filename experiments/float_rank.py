@@ -15,11 +15,12 @@ being dyadic rationals, are computed exactly. Two cases:
   so that float64 holds A^2 exactly and the fields commute as they stand in floats; products of three matrices are
   rounded, and brackets of the noise grow with |A|, above any tolerance that knows only the largest singular value.
   A times 2**k is the same family in another unit of time, and rounded alike; the rank that floats see depends on it.
+
+Subject: What flows can interpolate
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,12 @@ import numpy.typing as npt
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from cde_nets.atomic import write_atomically
-from cde_nets.plot import save, singular_values
+from cde_nets.plot import singular_values
 from cde_nets.plot.style import COLOURS, figure, look, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 from theory import exact_array, monomial_exponents
 from theory.primes import random_prime
 from theory.rowspace import RowSpace, centred
@@ -83,14 +83,18 @@ class Ranks:
 
 
 @app.command()
+@less(globals(), SPREADS=(1.0, SPREAD), UNITS=(24, UNIT), WIDTH=60)
 def float_rank(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/float_rank"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, the choice of brackets and the prime.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare float ranks with exact ones; write float_rank.json and float_rank.png."""
+    out = begin(out, publish, quick=quick)
     found: dict[str, dict[float, Ranks]] = {"generic": {}, "commuting": {}}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("float rank", total=len(SPREADS) + len(UNITS))
         for spread in SPREADS:
             found["generic"][spread] = generic(spread, seed)
@@ -104,12 +108,8 @@ def float_rank(
         for case, sweep in found.items()
         for at, ranks in sweep.items()
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "float_rank.png")
-        write_atomically(numbers / "float_rank.json", text.encode())
-    Console().print(_table(found))
+    content = {"seed": seed, "rows": rows}
+    leave("float_rank", out, publish, content, pictured, _table(found), as_json=as_json)
 
 
 def generic(spread: float, seed: int) -> Ranks:

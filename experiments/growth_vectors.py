@@ -7,11 +7,13 @@ Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Be
 they do not, other seeds are tried, and what remains is published as "at least". Work grows as 3**depth. The ridge case
 (seven cubic fields at ten times fifty numbers) is full at depth 4; it wants the most random directions, and takes some
 ten seconds.
+
+Subject: What flows can interpolate
+Source: Cuchiero, lecture 2, universal N-point interpolation
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +23,14 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
-from cde_nets.plot import growth_bars, growth_legend, save
+from cde_nets.plot import growth_bars, growth_legend
 from cde_nets.plot.style import figure, styled
+from experiments.command import Json, Quick, begin, leave
+from experiments.shown import progress
 from theory.bounds import by_depth
 
 app = typer.Typer(add_completion=False)
@@ -79,17 +80,21 @@ CASES = (
 
 
 @app.command()
+@less(globals(), CASES=(Case("quadratic", 4, 10), *CASES[4:]))
 def growth_vectors(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/growth_vectors"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, primes and directions.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure ranks by depth; write growth_vectors.json and growth_vectors.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     found: list[theory.Growth] = []
     rows: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("growth vectors", total=len(CASES))
         for case in CASES:
             vector, primes = measure(case, seed)
@@ -97,12 +102,8 @@ def growth_vectors(
             rows.append(_row(case, vector, primes))
             bar.advance(task)
     pictured = _picture(found)
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "cases": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "growth_vectors.png")
-        write_atomically(numbers / "growth_vectors.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "cases": rows}
+    leave("growth_vectors", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def measure(case: Case, seed: int) -> tuple[theory.Growth, list[int]]:

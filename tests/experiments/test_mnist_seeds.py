@@ -27,6 +27,7 @@ def test_results_and_figure_and_a_second_call_reads_them_back(small, tmp_path):
     assert f"{mean:.2%}" in first.output
 
     (tmp_path / "out" / "seed-1" / "state.safetensors").unlink()
+    (tmp_path / "docs").mkdir()
     arguments += ["--publish", str(tmp_path / "docs")]
     second = CliRunner().invoke(mnist_seeds.app, arguments)
     assert second.exit_code == 0, second.output
