@@ -43,7 +43,7 @@ class Moves:
     def draw(
         self, count: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "batch 6"], Float[np.ndarray, "batch 2 bends bends"] | None]:
-        """The random numbers of so many images, a row each: of the six affine moves, and of the bend if there is one."""
+        """The random numbers of so many images, a row each: of the affine moves, and of the bend if there is one."""
         affine = rng.uniform(-1, 1, (6, count)).T
         return affine, rng.standard_normal((count, 2, BENDS, BENDS)) if self.bend > 0 else None
 

@@ -69,20 +69,23 @@ class Processes:
         """`network.of_prepared`, whose gradients are averaged over the processes as they are computed."""
         if self.alone:
             return network.of_prepared
-        # The buffers are frozen, and drawn alike everywhere.
-        return DistributedDataParallel(_OfPrepared(network), broadcast_buffers=False)
+        return DistributedDataParallel(_OfPrepared(network))
 
 
 class _OfPrepared(nn.Module):
-    """What the trainer calls, as a module's forward, which alone is hooked."""
+    """What the trainer calls, as a module's forward, which alone is hooked.
+
+    It shows the trained numbers and nothing else: what is frozen is drawn alike everywhere, and never sent.
+    """
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()
-        self.network = network
+        self.trained = nn.ParameterList(network.parameters())
+        self._of_prepared = network.of_prepared
 
     def forward(self, data: Tensor) -> Tensor:
         """The outputs for data that were prepared."""
-        return self.network.of_prepared(data)
+        return self._of_prepared(data)
 
 
 def launched() -> bool:
@@ -100,7 +103,9 @@ def local(device: torch.device) -> torch.device:
         return device
     here, rank = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     if device.index is not None and here > 1:
-        raise ValueError(f"--device {device} is one GPU for {here} processes: give --device cuda, and each takes its own.")
+        raise ValueError(
+            f"--device {device} is one GPU for {here} processes: give --device cuda, and each takes its own."
+        )
     if here > torch.cuda.device_count():
         raise ValueError(
             f"{here} processes on a machine where torch sees {torch.cuda.device_count()} CUDA devices: give torchrun a "

@@ -99,6 +99,7 @@ class Trainer:
         least = min(len(self.data.validation), len(self.data.test))
         if least < self.processes.count:
             raise ValueError(f"{least} images to evaluate on are fewer than the {self.processes.count} processes.")
+        self._check_alike()
         self._forward = self.processes.forward(self.network)
         readout = self.network.readout_parameters()
         rest = [p for p in self.network.parameters() if not any(p is one for one in readout)]
@@ -317,6 +318,16 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "processes": self.processes.count,
         }
+
+    def _check_alike(self) -> None:
+        """Refuse processes that found other data than each other: rows of one batch would be of several data sets."""
+        labels = self.data.train.labels
+        own = torch.tensor([len(labels), int(labels.sum())], device=self.device)
+        if not torch.equal(self.processes.total(own), own * self.processes.count):
+            raise ValueError(
+                f"The processes have different data, this one {len(labels):,} training images from {self.data.source}: "
+                "name one folder with --data-dir."
+            )
 
     def _evaluate(self, part: Dataset) -> Evaluation:
         images, labels = self._tensors(part)
