@@ -62,9 +62,10 @@ def _resume(folder: Path) -> tuple[str, ...] | None:
 
 
 def _mnist_seeds() -> None:
+    from cde_nets.nn import ImageNetworkConfig
     from experiments import mnist_seeds
 
-    small = partial(mnist_seeds.ImageNetworkConfig, intervals=(1, 1), count=10)
+    small = partial(ImageNetworkConfig, intervals=(1, 1), count=10)
     _put(mnist_seeds, load_mnist=lambda *given, **options: images(), ImageNetworkConfig=small)
 
 
@@ -78,6 +79,7 @@ def _frontier() -> None:
 def _citation() -> None:
     from cde_nets.data.citation import CitationGraph
     from experiments.citation import command
+    from experiments.citation.training import run
 
     rng = np.random.default_rng(0)
     labels = np.arange(48) % 3
@@ -90,7 +92,7 @@ def _citation() -> None:
     _put(
         command,
         load_citation=lambda *given, **options: made,
-        run=partial(command.run, seconds=0.0),
+        run=partial(run, seconds=0.0),
         QUICK={"epochs": 6, "every": 2, "steps": 20, "products": 10},
         SIZES={command.Dataset.CORA: 8},
     )
@@ -98,13 +100,14 @@ def _citation() -> None:
 
 def _hopfield() -> None:
     from experiments.hopfield import command
+    from experiments.hopfield.training import Batch
 
     sizes = {size: replace(known, side=4, hidden=6, epochs=4) for size, known in command.SETTINGS.items()}
     _put(
         command,
         load_mnist=lambda *given, **options: images(),
         SETTINGS=sizes,
-        Batch=partial(command.Batch, every=0.0),
+        Batch=partial(Batch, every=0.0),
     )
 
 

@@ -235,7 +235,7 @@ class Trainer:
                     f"{progress.failed} of {seen} rows failed in epoch {progress.epoch + 1}: their flows left the "
                     f"finite numbers. Take a smaller --learning-rate; {self.run.state} keeps the last finished epoch."
                 )
-            return stop > 0
+            return bool(stop)
 
         for images, labels in self._batches.epoch(progress.epoch, progress.batch):
             logits = self._forward(images)
