@@ -27,6 +27,7 @@ from rich.table import Table
 import theory
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
+from experiments.cluster import workers
 
 app = typer.Typer(add_completion=False)
 
@@ -40,9 +41,15 @@ def few_fields(
     trials: Annotated[int, typer.Option(min=1, help="Draws for each number of fields.")] = 10,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each draw.")] = 60.0,
     jobs: Annotated[int, typer.Option(help="Processes, -1 for one on each core.")] = 1,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers take the draws.")] = None,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
 ) -> None:
     """Certify random families of few fields; write few_fields.json and few_fields.png."""
+    with workers(dask):
+        _few_fields(out, seed, trials, seconds, jobs, publish)
+
+
+def _few_fields(out: Path, seed: int, trials: int, seconds: float, jobs: int, publish: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "trials": trials, "seconds": seconds}
     rows = _earlier(out / "few_fields.json", settings)
