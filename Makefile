@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench docs tutorials clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators bench scale faults docs tutorials clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -83,6 +83,12 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates --publish docs
 	$(BIN)/python -m benchmarks.equilibrium --publish docs
 	$(BIN)/python -m benchmarks.equilibrium_memory --publish docs
+
+scale: .venv/ready  ## Reckon what 8, 64 and 1,000 GPUs would cost and send: docs' table.
+	$(BIN)/python -m benchmarks.scale --publish docs
+
+faults: .venv/ready  ## Kill long runs, fill their disks: docs' table. Ten minutes.
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults kill --publish docs
 
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -29,6 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.page import markdown
 from cde_nets.atomic import write_atomically
@@ -165,7 +166,7 @@ def median(work: Callable[[], object], repeats: int) -> float:
 def between(numbers: int, repeats: int) -> float:
     """An allreduce between two processes of this machine over gloo."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_meet, (folder, numbers, repeats), nprocs=2)
+        spawn(_meet, (folder, numbers, repeats), nprocs=2)
         return float((Path(folder) / "seconds").read_text())
 
 

@@ -294,6 +294,8 @@ def measure(bench: Bench, names: list[str], kills: int, disturbances: int, bar: 
                 except PermissionError:
                     count.tried = count.clear = None
                 bar.advance(task)
+        # A file or a pipe, which shows no bar, is told, too.
+        bar.console.print(f"{name}: {sum(len(one.lost) for one in counts if one.run == name)} lost", highlight=False)
     return counts
 
 

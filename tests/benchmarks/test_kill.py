@@ -1,7 +1,6 @@
 """A short version of `python -m benchmarks.faults.kill`, and what it would see if something were lost."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ def whole(bench):
 
 
 def test_a_killed_run_leaves_whole_files_and_ends_with_the_same_numbers(bench, whole):
-    assert "run/quick/results.jsonl" in whole.numbers or "quick/results.jsonl" in whole.numbers
+    assert "quick/results.jsonl" in whole.numbers
     count = Count("citation", "killed", clear=None)
     for number in range(3):
         bench.kill("citation", whole, count, number)
@@ -79,7 +78,6 @@ def test_times_alone_may_differ(tmp_path):
         (tmp_path / folder / "r.jsonl").write_text(json.dumps({"rows": [{"seconds": seconds, "value": value}]}) + "\n")
     a, b, c = (files.numbers(tmp_path / folder) for folder in "abc")
     assert a == b != c
-    shutil.rmtree(tmp_path / "b")
 
 
 def test_the_page_s_table():
