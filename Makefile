@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Nothing but the files whose digests are listed, and nothing built from source: that would fetch a backend unlisted.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 
-.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators quick bench docs tutorials audit matrix lock terminal screenshots clean
+.PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield citation estimators quick bench scale faults docs tutorials audit matrix lock terminal screenshots clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -91,6 +91,12 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.certificates --publish docs
 	$(BIN)/python -m benchmarks.equilibrium --publish docs
 	$(BIN)/python -m benchmarks.equilibrium_memory --publish docs
+
+scale: .venv/ready  ## Reckon what 8, 64 and 1,000 GPUs would cost and send: docs' table.
+	$(BIN)/python -m benchmarks.scale --publish docs
+
+faults: .venv/ready  ## Kill long runs, fill their disks: docs' table. Ten minutes.
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults kill --publish docs
 
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -28,6 +28,7 @@ from rich.table import Table
 import theory
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.cluster import workers
 from experiments.command import Json, Quick, begin, leave, less
 from experiments.shown import progress
 
@@ -45,6 +46,7 @@ def few_fields(
     seconds: Annotated[float, typer.Option(min=0.1, help="For each draw; at most 3 with --quick.")] = 60.0,
     jobs: Annotated[int, typer.Option(help="Processes, -1 for one on each core.")] = 1,
     quick: Quick = False,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers take the draws.")] = None,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -53,6 +55,15 @@ def few_fields(
     if quick:
         trials, seconds = min(trials, 2), min(seconds, 3.0)
     settings = {"seed": seed, "trials": trials, "seconds": seconds}
+    with workers(dask):
+        rows = _measured(out, settings, jobs)
+    content = settings | {"rows": rows}
+    leave("few_fields", out, publish, content, _picture(rows), _table(rows), as_json=as_json)
+
+
+def _measured(out: Path, settings: dict[str, Any], jobs: int) -> list[dict[str, Any]]:
+    """All rows, those of an interrupted run with the same settings among them."""
+    seed, trials, seconds = settings["seed"], settings["trials"], settings["seconds"]
     rows = _earlier(out / "few_fields.json", settings)
     done = {(row["dim"], row["count"], row["family"]) for row in rows}
     cells = [(m, d, "random") for m in DIMS for d in COUNTS] + [(m, 2, "explicit") for m in DIMS]
@@ -63,8 +74,7 @@ def few_fields(
             # Kept at once: a run that is stopped goes on from here.
             text = json.dumps(settings | {"rows": rows}, indent=1) + "\n"
             write_atomically(out / "few_fields.json", text.encode())
-    content = settings | {"rows": rows}
-    leave("few_fields", out, publish, content, _picture(rows), _table(rows), as_json=as_json)
+    return rows
 
 
 def _earlier(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

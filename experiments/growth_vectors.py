@@ -29,7 +29,7 @@ import cde_nets as cn
 import theory
 from cde_nets.plot import growth_bars, growth_legend
 from cde_nets.plot.style import figure, styled
-from experiments.command import Json, Quick, begin, leave
+from experiments.command import Json, Quick, begin, leave, less
 from experiments.shown import progress
 from theory.bounds import by_depth
 

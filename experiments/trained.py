@@ -23,7 +23,8 @@ def result_of(run: Run, network: TrainableConfig, training: TrainConfig, data: M
     if run.result.exists():
         return _without_confusion(run.read_result())
     trainer = Trainer(run, network, training, data)
-    if run.state.exists():
+    # The first file of a run: one that was killed before its second is gone on with, too.
+    if run.config.exists():
         trainer.resume()
     else:
         trainer.start()

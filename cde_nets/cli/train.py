@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cde_nets.data import MNIST
     from cde_nets.train import Reporter, Run, Trainer
+    from cde_nets.train.processes import Processes
 
 # The 5,000 images of the offline subset make short epochs: more of them are needed for enough steps.
 EPOCHS_OF_SUBSET = 150
@@ -91,6 +92,7 @@ def mnist(
       cde-nets train mnist --seed 1 --json
       cde-nets train mnist --tensorboard
       cde-nets train mnist --resume runs/mnist-0-20260101-120000
+      torchrun --nproc-per-node 2 -m cde_nets train mnist --out runs/two
     """
     of_network = _given(
         channels=channels,
@@ -107,13 +109,19 @@ def mnist(
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
         tensorboard = _logs(tensorboard, resume)
-        place = machine(device, threads)
-        if resume is None:
-            trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
-            run, data = trainer.run, trainer.data
-            _fit(trainer, tensorboard)
-        else:
-            run, data = _resumed(resume, data_dir, offline, place, threads, tensorboard)
+        # Imported here, with torch.
+        from cde_nets.train.processes import local, together
+
+        place = local(machine(device, threads))
+        with together(place) as processes:
+            if resume is None:
+                run, data = _started(
+                    out, seed or 0, data_dir, offline, place, of_network, of_training, processes, tensorboard
+                )
+            else:
+                run, data = _resumed(resume, data_dir, offline, place, threads, processes, tensorboard)
+        if not processes.first:
+            return
         pictures = _draw(run, data)
         result = run.read_result()
     del result["confusion"]
@@ -176,27 +184,48 @@ def _started(
     device: torch.device,
     of_network: dict[str, Any],
     of_training: dict[str, Any],
-) -> Trainer:
+    processes: Processes,
+    tensorboard: bool,
+) -> tuple[Run, MNIST]:
     """Everything that can be refused is, before data are fetched and a folder is made."""
     from cde_nets.nn import ImageNetworkConfig
     from cde_nets.train import Run, TrainConfig, Trainer
+    from cde_nets.train.processes import launched
 
+    if out is None and launched():
+        raise ValueError("torchrun gives the same command again after a fault: name the run's folder with --out.")
     run = Run(out if out is not None else Path("runs") / f"mnist-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    run.check_unused()
+    begun = launched() and processes.first_says(run.config.exists(), device)
+    if not begun:
+        run.check_unused()
     if "intervals" in of_network:
         of_network["intervals"] = parse_intervals(of_network["intervals"])
     network, training = ImageNetworkConfig(seed=seed, **of_network), TrainConfig(seed=seed, **of_training)
-    data = load(data_dir, offline)
+    data = _load(data_dir, offline, device, processes)
     if "epochs" not in of_training and not data.complete:
         training = replace(training, epochs=EPOCHS_OF_SUBSET)
-        notify(f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}")
-    trainer = Trainer(run, network, training, data, device)
-    trainer.start()
-    return trainer
+        if processes.first:
+            notify(
+                f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}"
+            )
+    if begun:
+        run.check_is_of(network, training)
+        if run.result.exists():
+            return run, data
+    trainer = Trainer(run, network, training, data, device, processes)
+    trainer.resume() if begun else trainer.start()
+    _fit(trainer, tensorboard)
+    return run, data
 
 
 def _resumed(
-    folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None, tensorboard: bool
+    folder: Path,
+    data_dir: Path | None,
+    offline: bool,
+    device: torch.device,
+    threads: int | None,
+    processes: Processes,
+    tensorboard: bool,
 ) -> tuple[Run, MNIST]:
     """Train to the end what is not finished; a finished run may still lack its pictures."""
     import torch
@@ -206,19 +235,25 @@ def _resumed(
     run = Run(folder)
     network, training, threads_before = run.read_config()
     run.check_writable()
-    data = load(data_dir, offline)
+    data = _load(data_dir, offline, device, processes)
     if run.result.exists():
-        notify(f"{folder} is finished; its pictures are drawn again.")
-        if tensorboard:
-            _log_finished(run)
+        if processes.first:
+            notify(f"{folder} is finished; its pictures are drawn again.")
+            if tensorboard:
+                _log_finished(run)
         return run, data
     if threads is None:
         # Sums are split by thread: the numbers go on as they would have only with as many.
         torch.set_num_threads(threads_before)
-    trainer = Trainer(run, network, training, data, device)
+    trainer = Trainer(run, network, training, data, device, processes)
     trainer.resume()
     _fit(trainer, tensorboard)
     return run, data
+
+
+def _load(data_dir: Path | None, offline: bool, device: torch.device, processes: Processes) -> MNIST:
+    """The first process fetches what the others then find in the cache."""
+    return processes.in_turn(lambda: load(data_dir, offline, quiet=not processes.first), device)
 
 
 def _log_finished(run: Run) -> None:
@@ -231,19 +266,23 @@ def _log_finished(run: Run) -> None:
 def _fit(trainer: Trainer, tensorboard: bool) -> None:
     from cde_nets.train import InterruptedTraining, ProgressBar, TensorBoard
 
-    errors().print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
+    # The others neither report nor say what to do.
+    say = notify if trainer.processes.first else lambda _: None
+    say(trainer.network.describe())
     again = f"cde-nets train mnist --resume {trainer.run.folder}"
     try:
         with ExitStack() as opened:
-            reporters: list[Reporter] = [opened.enter_context(ProgressBar(trainer.train_config.epochs, errors()))]
-            if tensorboard:
+            first = trainer.processes.first
+            bar = ProgressBar(trainer.train_config.epochs, errors(), quiet=not first)
+            reporters: list[Reporter] = [opened.enter_context(bar)]
+            if tensorboard and first:
                 reporters.append(opened.enter_context(TensorBoard(trainer.run, trainer.network)))
             trainer.fit(*reporters)
     except InterruptedTraining:
-        notify(f"Stopped; nothing is lost. Go on with: {again}")
+        say(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(FAILED) from None
     except OSError:
-        notify(f"What was saved before is whole. When the folder can be written again, go on with: {again}")
+        say(f"What was saved before is whole. When the folder can be written again, go on with: {again}")
         raise
 
 
@@ -290,8 +329,8 @@ def _table(console: Console, result: dict[str, Any], run: Run) -> None:
     console.print(table)
 
 
-def load(data_dir: Path | None, offline: bool) -> MNIST:
-    """MNIST, with a line that says where it came from.
+def load(data_dir: Path | None, offline: bool, *, quiet: bool = False) -> MNIST:
+    """MNIST, with a line that says where it came from, unless it is to be quiet.
 
     Raises:
         ValueError: no such folder, or files in it that are missing or damaged.
@@ -300,8 +339,9 @@ def load(data_dir: Path | None, offline: bool) -> MNIST:
 
     if data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"--data-dir {data_dir}: no such folder. It holds the four MNIST files, plain or .gz.")
-    data = load_mnist(data_dir, notify=notify, offline=offline)
-    notify(f"data: {data.source}, {data.detail}")
+    say = (lambda _: None) if quiet else notify
+    data = load_mnist(data_dir, notify=say, offline=offline)
+    say(f"data: {data.source}, {data.detail}")
     return data
 
 

@@ -18,9 +18,10 @@ class ProgressBar:
     Args:
         epochs: of the whole run.
         console: where to; standard error where None. If it is no terminal the bar is left out and the lines remain.
+        quiet: no bar: in a process that is told nothing.
     """
 
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
+    def __init__(self, epochs: int, console: Console | None = None, *, quiet: bool = False) -> None:
         console = Console(stderr=True) if console is None else console
         self._epochs = epochs
         percent, left = TextColumn("{task.percentage:>3.0f}%"), (TextColumn("left"), TimeRemainingColumn())
@@ -31,7 +32,7 @@ class ProgressBar:
         self._bar = Progress(
             *columns,
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("training", total=None, figures="")
