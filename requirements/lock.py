@@ -65,9 +65,10 @@ def cpu_builds(text: str, version: str) -> list[str]:
 def with_cpu_builds(block: str, digests: list[str]) -> str:
     """A requirement on torch that the CPU builds meet too."""
     requirement, rest = block.split(" \\\n", 1)
-    # uv keeps the digests that stand.
-    added = [f"    --hash=sha256:{digest} \\\n" for digest in digests if digest not in rest]
-    return f"{requirement} \\\n" + "".join(added) + rest
+    added = "".join(f"    --hash=sha256:{digest} \\\n" for digest in digests)
+    # uv keeps the digests that stand, ours among them.
+    listed = "".join(line for line in rest.splitlines(keepends=True) if line not in added)
+    return f"{requirement} \\\n{added}{listed}"
 
 
 def solve(before: str, options: list[str]) -> str:
