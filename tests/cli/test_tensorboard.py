@@ -10,7 +10,7 @@ FIND = "cde_nets.train.tensorboard.importlib.util.find_spec"
 
 @pytest.fixture
 def here(monkeypatch, waves):
-    monkeypatch.setattr(train, "load", lambda data_dir, offline: waves)
+    monkeypatch.setattr(train, "load", lambda data_dir, offline, quiet: waves)
     # Pictures take most of the time, and have tests of their own.
     monkeypatch.setattr(train, "_draw", lambda run, data: [])
 
@@ -40,7 +40,7 @@ def test_a_run_is_logged_and_a_finished_one_too_where_it_is_asked_for(here, comm
 
 
 def test_without_tensorboard_it_is_refused_before_work_starts(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(train, "load", lambda data_dir, offline: pytest.fail("work had begun"))
+    monkeypatch.setattr(train, "load", lambda data_dir, offline, quiet: pytest.fail("work had begun"))
     monkeypatch.setattr(FIND, lambda name: None)
     done = command("train", "mnist", *SMALL, "--tensorboard")
     assert done.code == 2

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-# Pictures that no command draws, and the page that says how they were made.
-SCREENSHOTS = {"report.png": "report.md"}
+# Pictures that a browser draws, by `make screenshots`, and the page that shows each.
+SCREENSHOTS = {"report.png": DOCS / "report.md", "site.png": ROOT / "README.md"}
 # Rooms whose commands draw, and the name of a picture in their code.
 ROOMS = ("experiments", "benchmarks", "cde_nets/plot")
 # As commands print them.
@@ -44,8 +44,9 @@ def test_every_picture_is_drawn_by_a_command_that_make_runs():
     for picture in sorted(file.name for file in (DOCS / "images").iterdir()):
         by = drawn_by(picture, texts)
         if picture in SCREENSHOTS:
-            assert f"images/{picture}" in (DOCS / SCREENSHOTS[picture]).read_text()
-            assert "screenshot" in (DOCS / SCREENSHOTS[picture]).read_text().lower(), "the page says how it was made"
+            assert f"images/{picture}" in SCREENSHOTS[picture].read_text()
+            assert picture in (DOCS / "make" / "screenshots.py").read_text()
+            assert "docs/make/screenshots.py" in makefile
             continue
         ours = {name for name in by if any(name == one or name.startswith(f"{one}.") for one in published)}
         assert ours or "cde_nets.plot" in by, f"{picture}: no published command draws it, only {sorted(by)}"
