@@ -134,9 +134,6 @@ def list_(out: Out = _OUT) -> None:
 def certify(
     names: Annotated[list[str], typer.Argument(help="Points of the frontier, or frontier for all.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST.")] = None,
-    most_dim: Annotated[
-        int, typer.Option(help="Of the states of stages that are certified; 1,960 take more than 16 GB.")
-    ] = certificates.MOST_DIM,
     out: Out = _OUT,
 ) -> None:
     """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
@@ -155,7 +152,7 @@ def certify(
     for name, row in chosen.items():
         assert row is not None
         network, _ = load_network(_network(out, plan[name], row))
-        found = certificates.certify(network, torch.from_numpy(images).float() / 255, most_dim=most_dim)
+        found = certificates.certify(network, torch.from_numpy(images).float() / 255)
         kept[name] = {"seed": row["seed"], **found}
         certificates.write(out / CERTIFICATES, kept)
     typer.echo(certificates.table(kept))

@@ -269,9 +269,6 @@ def test_a_network_s_stages_are_certified_where_its_images_come_and_its_rank_is_
     alone = check_flow(network.flows()[0], state[:2], seed=0)
     assert found["stages"][0]["rank"] == alone.rank
     assert found["jacobian"] == {"images": 9, "rank": control_rank(network, images).rank, "outputs": 27, "numbers": 25}
-    small = certificates.certify(network, images, most_dim=47)
-    assert small["stages"] == [{"dim": 48}, found["stages"][1]]
-    assert "| not tried on R^48; " in certificates.table({"750": small})
     certificates.write(tmp_path / "kept.json", {"750": {"seed": 0, **found}})
     kept = certificates.read(tmp_path / "kept.json")
     assert kept == {"750": {"seed": 0, **found}}
