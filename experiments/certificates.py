@@ -37,6 +37,7 @@ from cde_nets.data import load_mnist
 from cde_nets.nn.network import Network
 from cde_nets.plot.style import COLOURS, figure, save, styled
 from cde_nets.train import load_network
+from experiments.kept import read_lines
 
 app = typer.Typer(add_completion=False)
 
@@ -68,7 +69,7 @@ def certificates(
     most = min(most or len(images), len(images))
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "certificates.jsonl"
-    rows = _read(kept)
+    rows = read_lines(kept, ("proved", "time_limit"))
     # The images carried are told apart by what they are, not by where they came from.
     key = {"network": digest, "images": hashlib.sha256(images.tobytes()).hexdigest(), "seed": seed}
     series: list[dict[str, Any]] = []
@@ -202,10 +203,6 @@ def _find(rows: list[dict[str, Any]], wanted: dict[str, Any], seconds: float) ->
         if wanted.items() <= row.items() and (row["proved"] or row["time_limit"] >= seconds):
             return row
     return None
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

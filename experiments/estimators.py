@@ -39,6 +39,7 @@ from threadpoolctl import threadpool_limits
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
+from experiments.kept import read_lines
 from experiments.pages import check, fill
 
 app = typer.Typer(add_completion=False)
@@ -82,7 +83,7 @@ def estimators(
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     kept = out / ("quick.jsonl" if quick else "folds.jsonl")
-    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    lines = read_lines(kept, ("data", "model", "seed"))
     done = {(row["data"], row["model"], row["seed"]): row for row in lines}
     names = QUICK if quick else tuple(DATA)
     cells = [(n, m, s) for s in range(seed, seed + (1 if quick else seeds)) for n in names for m in MODELS]

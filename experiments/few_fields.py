@@ -27,6 +27,7 @@ from rich.table import Table
 import theory
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.texts import read_object
 
 app = typer.Typer(add_completion=False)
 
@@ -64,7 +65,7 @@ def few_fields(
 
 def _earlier(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of an interrupted run with the same settings."""
-    content = json.loads(file.read_text()) if file.is_file() else {}
+    content = read_object(file) if file.is_file() else {}
     rows: list[dict[str, Any]] = content.pop("rows", [])
     return rows if content == settings else []
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cde_nets.nn.network import Network
+from cde_nets.texts import read_object, read_objects
 from cde_nets.train.checkpoint import load_network
 from cde_nets.train.run import Run
 
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> FinishedRun:
         raise ValueError(f"{folder}: no such folder. RUN is the folder that --out of cde-nets train named.")
     run = Run(folder)
     network_config, _, _ = run.read_config()
-    config: dict[str, Any] = json.loads(run.config.read_text())
+    config = read_object(run.config)
     result = run.read_result()
     _check(result, _RESULT, str(run.result))
     _check_confusion(result["confusion"], network_config.classes, run.result)
@@ -91,20 +91,9 @@ def _read_metrics(path: Path, epochs: int) -> list[dict[str, Any]]:
     """Every line: a finished run has one for each epoch, and each was written whole."""
     if not path.is_file():
         raise ValueError(f"{path} is missing; a finished run has one with {epochs} lines. Use a copy, or train again.")
-    rows: list[dict[str, Any]] = []
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}). Use a copy, or train again.") from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path} is damaged: line {number} is no JSON ({error}). Use a copy, or train again."
-            ) from error
-        _check(row, _ROW, f"line {number} of {path}")
-        rows.append(row)
+    rows = read_objects(path)
+    for number, row in enumerate(rows, start=1):
+        _check(row, _ROW, f"{path}, line {number},")
     if len(rows) != epochs:
         raise ValueError(
             f"{path} is damaged: it has {len(rows)} lines, and the run had {epochs} epochs. Use a copy, or train again."

@@ -11,6 +11,7 @@ from typing import Any
 from cde_nets.atomic import write_atomically
 from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.trainable import TrainableConfig
+from cde_nets.texts import read_object, read_objects
 from cde_nets.train.config import TrainConfig
 
 
@@ -123,15 +124,12 @@ class Run:
         return _read_object(self.result, f"{self.folder} is not a finished run: it has no result.json. Use --resume.")
 
     def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
-        """The metrics of the first `epochs` epochs, or of all; a last line that was cut short is left out."""
-        if not self.metrics.is_file():
-            return []
-        rows = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        """The metrics of the first `epochs` epochs, or of all; a last line that was cut short is left out.
+
+        Raises:
+            ValueError: any other line that is damaged.
+        """
+        rows = read_objects(self.metrics, cut=True) if self.metrics.is_file() else []
         return rows if epochs is None else rows[:epochs]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
@@ -148,10 +146,4 @@ def _positive(value: Any) -> int:
 def _read_object(path: Path, absent: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(absent)
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected an object, found {type(values).__name__}.")
-    return values
+    return read_object(path)
