@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from theory.reading import expressions, without_floats
+from theory.reading import expressions, symbolic, without_floats
 from theory.words import Nesting, Word, lyndon_words, standard_factors
 
 if TYPE_CHECKING:
@@ -112,19 +112,15 @@ def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, bas
 
 def evaluate_at(bracket: Bracket | Sequence[Any], symbols: Sequence[sympy.Symbol], points: Sequence[Any]) -> list[Any]:
     """A bracket's, or a field's, components at points, stacked: N m numbers, exact where the points are."""
-    import sympy
-
     components = bracket.components if isinstance(bracket, Bracket) else _exact(bracket)
     # All at once: a point may be given in terms of the coordinates themselves.
     places = [dict(zip(symbols, _exact(x), strict=True)) for x in points]
-    return [sympy.sympify(c).subs(place, simultaneous=True) for place in places for c in components]
+    return [symbolic(c, "a component").subs(place, simultaneous=True) for place in places for c in components]
 
 
 def _exact(values: Sequence[Any]) -> list[sympy.Expr]:
     """As SymPy expressions, floats as the dyadic rationals they are: what cancels is seen to."""
-    import sympy
-
-    return [without_floats(sympy.sympify(v), "an expression") for v in values]
+    return [without_floats(symbolic(v, "a component"), "an expression") for v in values]
 
 
 def _components(nesting: Any, found: dict[Any, tuple[Any, ...]], symbols: Sequence[sympy.Symbol]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from theory.certificate import Certificate
 from theory.five import five_fields
-from theory.reading import without_floats
+from theory.reading import symbolic, without_floats
 from theory.universality import universal
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def condition_two(
 def _polynomial(expression: Any, x: list[Any], z: list[Any], name: str) -> Any:
     import sympy
 
-    found = sympy.sympify(expression)
+    found = symbolic(expression, name)
     if not isinstance(found, sympy.Expr):
         raise ValueError(f"{name} has the component {expression!r}, expected an expression or a number")
     found = without_floats(found, name)

@@ -188,6 +188,21 @@ class Program(ABC):
         return symbols
 
 
+# Series of powers are made one from the other, to this depth of Python's calls.
+MOST_DEGREE = 100
+
+
+def check_degree(degree: int, name: str) -> int:
+    """The degree, if it is not beyond what is computed with.
+
+    Raises:
+        ValueError: it is.
+    """
+    if degree > MOST_DEGREE:
+        raise ValueError(f"{name} have degree {degree}, expected at most {MOST_DEGREE}")
+    return degree
+
+
 def shaped(values: npt.ArrayLike | ExactArray, name: str, shape: tuple[int | None, ...], meaning: str) -> ExactArray:
     """Read exact numbers of a given shape; None stands for any positive length.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 # Events by how their names begin.
 _NEVER = ("os.system", "os.exec", "os.fork", "os.spawn", "os.posix_spawn", "os.startfile", "subprocess.", "pty.",
-          "socket.", "urllib.", "http.", "ftplib.", "smtplib.", "pickle.", "marshal.", "ctypes.", "shutil.", "code.",
+          "socket.", "urllib.", "http.", "ftplib.", "smtplib.", "pickle.", "marshal.", "ctypes.", "code.",
           "os.kill", "os.putenv", "signal.pthread_kill", "webbrowser.")  # fmt: skip
 _CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown",
             "os.truncate", "os.utime", "os.chflags", "tempfile.")  # fmt: skip

@@ -129,11 +129,11 @@ def _checked(path: Path, about: dict[str, Any]) -> ImageNetworkConfig:
         raise ValueError(f"{path} describes no network: {error}") from error
 
 
-def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
-    """Set a network's trained numbers.
+def check_numbers(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
+    """Refuse names, shapes or dtypes that are not those of the network's trained numbers.
 
     Raises:
-        ValueError: names, shapes or dtypes that are not the network's.
+        ValueError: one differs.
     """
     wanted = {name: (tuple(p.shape), p.dtype) for name, p in network.named_parameters()}
     given = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
@@ -142,6 +142,15 @@ def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> Non
         raise ValueError(
             f"{path} holds another network: it differs in {', '.join(str(name) for name, _ in astray[:4])}."
         )
+
+
+def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
+    """Set a network's trained numbers.
+
+    Raises:
+        ValueError: as `check_numbers`.
+    """
+    check_numbers(network, tensors, path)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[name])
