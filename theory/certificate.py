@@ -228,13 +228,17 @@ def _check(made: Certificate) -> None:
     wrong += [] if isinstance(made.proved, bool) else ["proved"]
     wrong += [] if isinstance(made.data, dict | None) else ["data"]
     wrong += [] if all(_is_run(run) for run in made.runs) else ["runs"]
-    wrong += [] if _are_words(made.words, made.count) else ["words"]
     lifted = made.lift is None or (_are_words(made.lift.words, made.count) and _are_texts(made.lift.combinations))
     wrong += [] if lifted else ["lift"]
     if made.claim not in PROVERS:
-        raise ValueError(f"the certificate claims {made.claim!r}, expected one of {', '.join(PROVERS)}")
+        raise ValueError(f"this is no certificate: it claims {made.claim!r}, expected one of {', '.join(PROVERS)}")
     if wrong:
         raise ValueError(f"this is no certificate: {wrong[0]} is {str(getattr(made, wrong[0]))[:80]!r}")
+    if not _are_words(made.words, made.count):
+        raise ValueError(
+            f"the certificate has words that are not {made.full_rank} of letters 0 to {made.count - 1}, of at most "
+            f"{_MOST_LETTERS} each"
+        )
     if not made.runs:
         raise ValueError("the certificate holds no runs")
 

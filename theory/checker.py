@@ -561,12 +561,11 @@ def load(path: Path) -> Any:
     """The JSON of a file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no JSON.
+        ValueError: it cannot be read, or is no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file that can be read: {error}") from error
 
 
@@ -577,7 +576,7 @@ def main(arguments: list[str]) -> None:
     try:
         certificate = load(Path(arguments[0]))
         print(check(certificate))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"refused: {error}")
     print(f"The file says that this is about: {certificate.get('subject')}, digest {certificate.get('digest')}.")
 
