@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from theory.reading import expressions, symbolic, without_floats
@@ -15,6 +16,8 @@ from theory.words import Nesting, Word, lyndon_words, standard_factors
 if TYPE_CHECKING:
     import sympy
 
+# Of depth n there are about d**n / n words.
+_MOST_DEPTH = 64
 _BASES = ("lyndon", "left", "right")
 
 
@@ -95,8 +98,8 @@ def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, bas
     """
     if basis not in _BASES:
         raise ValueError(f"basis is {basis!r}, expected one of {', '.join(_BASES)}")
-    if depth < 1:
-        raise ValueError(f"depth is {depth}, expected at least 1")
+    if not 1 <= index(depth) <= _MOST_DEPTH:
+        raise ValueError(f"depth is {depth}, expected 1 to {_MOST_DEPTH}")
     fields = expressions(fields, symbols)
     if not fields or any(len(V) != len(symbols) for V in fields):
         raise ValueError(f"expected fields as lists of {len(symbols)} expressions, one for each of {tuple(symbols)}")

@@ -27,6 +27,8 @@ _LEAST_PRECISION = 64
 # The radius of the first box, in units of the ends, and the least share of one that is tried next.
 _FIRST, _LEAST_SHARE = 2.0**-16, 2.0**-20
 
+_MOST_SUBSTEPS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Enclosure:
@@ -274,8 +276,8 @@ def _method(
 def _check(lam: ExactArray, substeps: int, precision: int, radius: float | None, time_limit: float | None) -> None:
     if lam.shape != () or not lam.numerators > 0:
         raise ValueError(f"lam is {lam.fractions().tolist()}, expected one positive number")
-    if index(substeps) < 1:
-        raise ValueError(f"substeps is {substeps}, expected at least 1")
+    if not 1 <= index(substeps) <= _MOST_SUBSTEPS:
+        raise ValueError(f"substeps is {substeps}, expected 1 to {_MOST_SUBSTEPS}")
     if index(precision) < _LEAST_PRECISION:
         raise ValueError(f"precision is {precision} bits, expected at least {_LEAST_PRECISION}")
     if radius is not None and not 0 < radius < math.inf:

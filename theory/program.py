@@ -192,6 +192,16 @@ class Program(ABC):
 MOST_DEGREE = 100
 
 
+def check_program(base: object, what: str) -> None:
+    """Refuse what is no program.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(base, Program):
+        raise TypeError(f"{what} is a {type(base).__name__}, expected a theory.Program: fields.exact() makes one")
+
+
 def check_degree(degree: int, name: str) -> int:
     """The degree, if it is not beyond what is computed with.
 

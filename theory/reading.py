@@ -111,7 +111,7 @@ def symbolic(value: Any, name: str) -> Any:
 
     try:
         return sympy.sympify(value, strict=True)
-    except sympy.SympifyError:
+    except (sympy.SympifyError, RuntimeError, AttributeError):  # what stands for arrays raises its own
         hint = "; theory.parse_fields reads text" if isinstance(value, str) else ""
         raise ValueError(f"{name} is {value!r}, expected an expression or a number{hint}") from None
 

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cde_nets.door import floats
+
 Shape = tuple[int, int, int]
 
 
@@ -17,6 +19,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Shape (batch, dim) to (batch, dim)."""
+        floats("x", x, (None, None))
         return functional.normalize(x, dim=1) * math.sqrt(x.shape[1])
 
 
@@ -41,6 +44,7 @@ class AveragePool(nn.Module):
     def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch pooled"]:
         """Shape (batch, channels * height * width) to (batch, channels * (height // size) * (width // size))."""
         channels, height, width = self.shape
+        floats("x", x, (None, channels * height * width))
         image = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
         return functional.avg_pool2d(image, self.size).permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Shape
 
@@ -35,6 +36,8 @@ class DifferenceReadout(Readout):
         Raises:
             ValueError: start and end differ in shape, as they do where a fixed map between flows changes the space.
         """
+        floats("end", end, (None, None), self.lam)
+        floats("start", start, (None, None), self.lam)
         if end.shape != start.shape:
             raise ValueError(
                 f"lambda (X_1 - x) needs a start and an end in one space; got {tuple(start.shape)} and "
@@ -67,11 +70,8 @@ class ChannelMeanReadout(Readout):
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
         channels, dim = self.shape[0], math.prod(self.shape)
-        if end.shape[1] != dim:
-            raise ValueError(
-                f"A readout of states of shape {self.shape} expects (batch, {dim}); got {tuple(end.shape)}."
-            )
-        return self.scale * end.reshape(end.shape[0], -1, channels).mean(1)[:, : self.classes]
+        floats("end", end, (None, dim), self.scale)
+        return self.scale * end.reshape(end.shape[0], dim // channels, channels).mean(1)[:, : self.classes]
 
     def extra_repr(self) -> str:
         """Shown by print(readout)."""
@@ -108,7 +108,7 @@ class AnchorReadout(Readout):
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
-        _check_width(end, self.anchors.shape[1])
+        floats("end", end, (None, self.anchors.shape[1]), self.anchors)
         logits: Tensor = self.scale / end.shape[1] ** 0.5 * (end @ self.anchors.mT)
         return logits
 
@@ -128,11 +128,6 @@ class LinearReadout(Readout):
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch outputs"]:
         """Shape (batch, dim) to (batch, outputs)."""
-        _check_width(end, self.linear.in_features)
+        floats("end", end, (None, self.linear.in_features), self.linear.weight)
         out: Tensor = self.linear(end)
         return out
-
-
-def _check_width(end: Tensor, dim: int) -> None:
-    if end.ndim != 2 or end.shape[1] != dim:
-        raise ValueError(f"This readout was made for states of shape (batch, {dim}); got {tuple(end.shape)}.")

@@ -60,18 +60,26 @@ GRADIENTS = {
     "Discrete": cn.Discrete(), "Checkpointed": cn.Checkpointed(), "Backsolve": cn.Backsolve(),
     "Autograd": cn.Autograd(),
 }  # fmt: skip
+REST = cn.solve(cn.FixedPointProblem(contraction, torch.from_numpy(X))).value
 POINTS = np.array([[0.5, -0.25], [1.0, 2.0]])
 
 
 def rest(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    """A condition at a state."""
-    return lambda z: function(cn.FixedPointProblem(contraction, torch.from_numpy(X)), z)
+    """A condition at a state; how many products it took is not its value."""
+
+    def ask(z: Any) -> Any:
+        found = function(cn.FixedPointProblem(contraction, torch.from_numpy(X)), z)
+        return getattr(found, "value", found)
+
+    return ask
 
 
 def _influence(z: Any) -> Any:
     matrix = MATRIX.clone().requires_grad_()
     problem = cn.FixedPointProblem(scaled, torch.from_numpy(X), args=(matrix,))
-    return cn.sensitivity(problem, z, matrix)
+    # At rest where z is as it should be.
+    at = REST + (z - torch.from_numpy(X)) if isinstance(z, torch.Tensor) and z.shape == X.shape else z
+    return cn.sensitivity(problem, at, matrix, tolerance=cn.Tolerance(1e-4, 1e-4))
 
 
 def steer(x: Any) -> Any:
@@ -85,6 +93,13 @@ def symbols() -> list[Any]:
     import sympy
 
     return list(sympy.symbols("x y"))
+
+
+def lists(value: Any) -> Any:
+    """Expressions come in lists."""
+    return (
+        value.tolist() if isinstance(value, torch.Tensor | np.ndarray) and not getattr(value, "is_meta", 0) else value
+    )
 
 
 def drawn(function: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -154,9 +169,7 @@ def _rests() -> dict[str, Array]:
         "cn.EquilibriumLayer": Array(layer, X),
         "cn.contraction_rate": Array(cn.contraction_rate, np.array([[1.0], [0.5], [0.25], [0.125]])),
         "cn.banach_steps": Array(lambda q: cn.banach_steps(q, 1.0, 1e-6), np.array([0.5, 0.9])),
-        "cn.sensitivity": Array(
-            lambda z: _influence(z), X
-        ),
+        "cn.sensitivity": Array(lambda z: _influence(z), X),
     }
 
 
@@ -203,16 +216,16 @@ def _constructors() -> dict[str, Array]:
             F["RidgeFields"].matrices.numpy(),
         ),
         "cn.ConvFields": Array(lambda x: F["ConvFields"].evaluate(x), X),
-        "cn.ExpressionFields": Array(lambda c: cn.ExpressionFields([c, [1, 0]], symbols(), dtype=DOUBLE).degree, X[0]),
+        "cn.ExpressionFields": Array(
+            lambda c: cn.ExpressionFields([list(c), [1, 0]], symbols(), dtype=DOUBLE).degree, X[0]
+        ),
         "cn.PiecewiseConstantControl": Array(
             lambda v: cn.PiecewiseConstantControl(4, 3, values=v).values, CONTROL.values.detach().numpy()
         ),
         "cn.PiecewiseLinearControl": Array(
             lambda v: cn.PiecewiseLinearControl(3, 3, values=v).values, CONTROL.values.detach().numpy()
         ),
-        "cn.HermiteControl": Array(
-            lambda v: cn.HermiteControl(3, 3, values=v).values, CONTROL.values.detach().numpy()
-        ),
+        "cn.HermiteControl": Array(lambda v: cn.HermiteControl(3, 3, values=v).values, CONTROL.values.detach().numpy()),
         "cn.SpectralControl": Array(
             lambda v: cn.SpectralControl(4, 3, coefficients=v).coefficients, CONTROL.values.detach().numpy()
         ),
@@ -226,11 +239,13 @@ def _constructors() -> dict[str, Array]:
         "cn.FixedPointProblem": Array(lambda z: cn.solve(cn.FixedPointProblem(contraction, z)).value, X),
         "cn.LinearProblem": Array(lambda g: cn.solve(cn.LinearProblem(product, g)).value, X),
         "cn.SaveAt": Array(
-            lambda times: cn.solve(
-                cn.InitialValueProblem(lambda t, x: -x, torch.from_numpy(X)),
-                cn.RungeKutta("rk4", steps=3),
-                save_at=cn.SaveAt(times=times),
-            ).trace.states,
+            lambda times: (
+                cn.solve(
+                    cn.InitialValueProblem(lambda t, x: -x, torch.from_numpy(X)),
+                    cn.RungeKutta("rk4", steps=3),
+                    save_at=cn.SaveAt(times=times),
+                ).value
+            ),
             np.array([0.0, 0.5, 1.0]),
         ),
     }
@@ -262,13 +277,14 @@ def _theory() -> dict[str, Array]:
         "theory.check_points": Array(lambda x: theory.check_points(program, x, **said).rank, POINTS),
         "theory.growth_vector": Array(lambda x: list(theory.growth_vector(program, x, 3, seed=0).ranks), POINTS),
         "theory.check_accessibility": Array(
-            lambda x: theory.check_accessibility([[1, 0]], [[0, 1], [1, 1]], x, symbols=symbols(), **said).weak.rank,
+            lambda x: theory.check_accessibility([1, 0], [[0, 1], [1, 1]], x, symbols=symbols(), **said).weak.rank,
             POINTS,
         ),
         "theory.exact_array": Array(lambda x: theory.exact_array(x).fractions().astype(float), POINTS),
         "theory.MonomialProgram": Array(lambda c: theory.MonomialProgram(exponents, c).count, coefficients),
         "theory.MonomialProgram exponents": Array(
-            lambda e: theory.MonomialProgram(e, coefficients).degree, exponents.astype(float)
+            lambda e: theory.MonomialProgram(torch.as_tensor(e).detach().long(), coefficients).degree,
+            exponents.astype(float),
         ),
         "theory.RidgeProgram": Array(
             lambda c: theory.RidgeProgram(c, np.zeros((2, 2)), [[0, 1, 1]] * 2).count, matrices
@@ -282,14 +298,12 @@ def _theory() -> dict[str, Array]:
             lambda x: [float(c) for c in theory.evaluate_at([symbols()[0], 1], symbols(), x)], POINTS
         ),
         "theory.gamma": Array(lambda x: float(theory.gamma(program, x, 1, symbols=symbols())), POINTS[:1]),
-        "theory.lie_bracket": Array(
-            lambda v: [str(c) for c in theory.lie_bracket(v, symbols(), symbols())], POINTS[0]
-        ),
-        "theory.lie_algebra": Array(lambda v: len(theory.lie_algebra(v, symbols(), 2)), POINTS),
-        "theory.read_fields": Array(lambda v: theory.read_fields(v, symbols()).count, POINTS),
-        "theory.universal": Array(lambda v: theory.universal(v, symbols=symbols(), **said).rank, POINTS),
+        "theory.lie_bracket": Array(lambda v: [str(c) for c in theory.lie_bracket(v, symbols(), symbols())], POINTS[0]),
+        "theory.lie_algebra": Array(lambda v: len(theory.lie_algebra(lists(v), symbols(), 2)), POINTS),
+        "theory.read_fields": Array(lambda v: theory.read_fields(lists(v), symbols()).count, POINTS),
+        "theory.universal": Array(lambda v: theory.universal(lists(v), symbols=symbols(), **said).rank, POINTS),
         "theory.condition_two": Array(
-            lambda v: theory.condition_two(v, symbols(), (), at={}, seed=0).holds, POINTS
+            lambda v: theory.condition_two(lists(v), symbols(), (), at={}, seed=0).holds, POINTS
         ),
     }
 

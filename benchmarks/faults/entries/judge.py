@@ -54,7 +54,8 @@ SAME: dict[str, tuple[Callable[[Any], Any], str]] = {
     "not contiguous": (lambda a: torch.from_numpy(np.repeat(a, 2, axis=-1).copy())[..., ::2], "same"),
     "transposed": (lambda a: torch.from_numpy(np.asfortranarray(a)), "same"),
     "wants a gradient": (lambda a: torch.from_numpy(a.copy()).requires_grad_(), "same"),
-    "list": (lambda a: a.tolist(), "same"),
+    # A list becomes a tensor of torch's default dtype.
+    "list": (lambda a: a.tolist(), "float32"),
     "array": (lambda a: a, "same"),
     "negative strides": (lambda a: a[::-1].copy()[::-1], "same"),
     "read-only array": (lambda a: _frozen(a), "same"),

@@ -15,6 +15,7 @@ from benchmarks.faults.entries.judge import Number
 from cde_nets import plot
 
 F, DOUBLE = POLYNOMIAL, torch.float64
+ZERO = torch.zeros(1, 2, dtype=DOUBLE)
 CELL = {"input_size": 2, "hidden_size": 3}
 ROW = {
     "epoch": 1, "loss": 1.0, "train_accuracy": 0.5, "validation_accuracy": 0.5, "learning_rate": 0.1, "seconds": 1.0,
@@ -107,7 +108,8 @@ NUMBERS: dict[str, Number] = {
     ),
     "cn.prove_interpolation": Number(
         functools.partial(cn.prove_interpolation, F),
-        {"x": torch.zeros(1, 2).double(), "y": torch.zeros(1, 2).double(), "found": None},
+        {"x": ZERO, "y": ZERO, "found": cn.interpolate(F, ZERO, ZERO, lam=1.0, steps=2, time_limit=5, seed=0),
+         "precision": 64, "time_limit": 1},
     ),
     "cn.solve": Number(
         functools.partial(cn.solve, cn.InitialValueProblem(lambda t, x: -x, torch.ones(1, 2))),
