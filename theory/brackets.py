@@ -101,7 +101,7 @@ def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, bas
     if not 1 <= index(depth) <= _MOST_DEPTH:
         raise ValueError(f"depth is {depth}, expected 1 to {_MOST_DEPTH}")
     fields = expressions(fields, symbols)
-    if not fields or any(len(V) != len(symbols) for V in fields):
+    if not isinstance(fields, Sequence) or not fields or any(len(V) != len(symbols) for V in fields):
         raise ValueError(f"expected fields as lists of {len(symbols)} expressions, one for each of {tuple(symbols)}")
     found: dict[Any, tuple[Any, ...]] = {i: tuple(_exact(V)) for i, V in enumerate(fields)}
     words = _lyndon(len(fields), depth) if basis == "lyndon" else _normed(len(fields), depth, basis == "left")

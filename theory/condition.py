@@ -98,7 +98,7 @@ def condition_two(
         raise ValueError(
             f"{sorted(map(str, set(x) & set(z)))} are coordinates and parameters, expected one or the other"
         )
-    if not fields or any(len(V) != m for V in fields):
+    if not isinstance(fields, Sequence) or not fields or any(len(V) != m for V in fields):
         raise ValueError(f"expected fields as lists of {m} expressions, one for each of {x}")
     family = [[_polynomial(c, x, z, f"field {i + 1}") for c in V] for i, V in enumerate(fields)]
     explicit = five_fields(m).to_sympy(x)

@@ -110,7 +110,8 @@ def symbolic(value: Any, name: str) -> Any:
     import sympy
 
     try:
-        return sympy.sympify(value, strict=True)
+        # A number of torch's is told by what it has, as torch is not imported here.
+        return sympy.sympify(value.item() if hasattr(value, "requires_grad") else value, strict=True)
     except (sympy.SympifyError, RuntimeError, AttributeError):  # what stands for arrays raises its own
         hint = "; theory.parse_fields reads text" if isinstance(value, str) else ""
         raise ValueError(f"{name} is {value!r}, expected an expression or a number{hint}") from None

@@ -158,8 +158,8 @@ def _component(entry: Any, x: tuple[sympy.Symbol, ...], name: str) -> sympy.Expr
 
     try:
         # Strictly: text, on its own or in a list, SymPy would run as Python's code.
-        made = sympy.sympify(entry, strict=True)
-    except sympy.SympifyError:
+        made = sympy.sympify(entry.item() if isinstance(entry, Tensor) else entry, strict=True)
+    except (sympy.SympifyError, RuntimeError):
         made = None
     if not isinstance(made, sympy.Expr):
         raise ValueError(f"{name} is {entry!r}, expected a SymPy expression or a number.")

@@ -116,7 +116,7 @@ class ImageNetworkConfig:
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}.")
         if self.degree > MOST_DEGREE or self.steps > MOST_STEPS:
             raise ValueError(
-                f"degree must be at most {MOST_DEGREE} and steps at most {MOST_STEPS:,}; got {self.degree}, {self.steps}."
+                f"degree must be at most {MOST_DEGREE}, steps at most {MOST_STEPS:,}; got {self.degree}, {self.steps}."
             )
         inputs = self.channels if self.kernel == "dense" else 1
         frozen = sum(self.intervals) * self.count * self.channels * inputs * self.kernel_size**2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Shape
+from cde_nets.options import positive
 
 
 class Readout(nn.Module, ABC):
@@ -28,7 +29,7 @@ class DifferenceReadout(Readout):
 
     def __init__(self, initial: float = 1.0) -> None:
         super().__init__()
-        self.lam = nn.Parameter(torch.tensor(float(initial)))
+        self.lam = _scale(initial)
 
     def forward(self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Shapes (batch, dim) and (batch, dim) to (batch, dim).
@@ -60,10 +61,14 @@ class ChannelMeanReadout(Readout):
 
     def __init__(self, shape: Shape, classes: int = 10, *, initial: float = 10.0) -> None:
         super().__init__()
+        if not isinstance(shape, tuple | list) or len(shape) != 3:
+            raise ValueError(f"shape must be (channels, height, width); got {shape!r}.")
+        for value in (*shape, classes):
+            positive("shape and classes", value)
         if not 1 <= classes <= shape[0]:
             raise ValueError(f"classes must lie between 1 and the {shape[0]} channels; got {classes}.")
         self.shape, self.classes = shape, classes
-        self.scale = nn.Parameter(torch.tensor(float(initial)))
+        self.scale = _scale(initial)
 
     def forward(
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
@@ -98,11 +103,13 @@ class AnchorReadout(Readout):
         self, dim: int, classes: int = 10, *, seed: int, initial: float = 10.0, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
+        positive("dim", dim)
+        positive("classes", classes)
         if not 1 <= classes <= dim:
             raise ValueError(f"classes must lie between 1 and the dimension {dim}; got {classes}.")
         q, r = np.linalg.qr(draw.generator(seed).standard_normal((dim, classes)))
         self.register_buffer("anchors", draw.as_buffer((q * np.sign(np.diag(r))).T, dtype))
-        self.scale = nn.Parameter(torch.tensor(float(initial)))
+        self.scale = _scale(initial)
 
     def forward(
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
@@ -122,6 +129,8 @@ class LinearReadout(Readout):
 
     def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
+        positive("dim", dim)
+        positive("outputs", outputs)
         self.linear = nn.Linear(dim, outputs)
 
     def forward(
@@ -131,3 +140,10 @@ class LinearReadout(Readout):
         floats("end", end, (None, self.linear.in_features), self.linear.weight)
         out: Tensor = self.linear(end)
         return out
+
+
+def _scale(initial: float) -> nn.Parameter:
+    """One trained number."""
+    if isinstance(initial, bool) or not isinstance(initial, int | float) or not math.isfinite(initial):
+        raise ValueError(f"initial must be a finite number; got {initial!r}.")
+    return nn.Parameter(torch.tensor(float(initial)))

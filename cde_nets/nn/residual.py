@@ -39,8 +39,16 @@ class ResidualBlock(nn.Module):
         self.branch, self.step = branch, step
 
     def forward(self, x: State) -> State:
-        """The step's end, of the shape of x."""
-        end: Tensor = x + self.step * self.branch(x)
+        """The step's end, of the shape of x.
+
+        Raises:
+            ValueError: the branch does not take x.
+        """
+        try:
+            end: Tensor = x + self.step * self.branch(x)
+        except (RuntimeError, AttributeError) as error:
+            got = f"{x.dtype}, {tuple(x.shape)}, on {x.device}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise ValueError(f"The branch, a {type(self.branch).__name__}, does not take {got}: {error}") from error
         return end
 
     def extra_repr(self) -> str:

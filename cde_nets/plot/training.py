@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import numbers
 from cde_nets.options import positive
 from cde_nets.plot.style import COLOURS, axes, figure, plain_log_ticks, styled
 
@@ -63,6 +64,7 @@ def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
         ValueError: no square table of counts.
     """
     if isinstance(matrix, Tensor):
+        numbers("matrix", matrix)
         matrix = matrix.detach().cpu().numpy()
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or not matrix.size or len(matrix) != matrix.shape[1] or matrix.dtype.kind not in "iuf":

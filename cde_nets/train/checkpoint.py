@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     path = pretrained_path(path) if isinstance(path, str) and path in pretrained_networks() else Path(path)
     tensors, about = load_tensors(path, NETWORK)
     config = _checked(path, about)
+    check_finite(tensors.values(), path)
     network = config.build()
     copy_into(network, tensors, path)
     check_digest(network, about["frozen_digest"], path)
@@ -142,6 +144,16 @@ def check_numbers(network: Trainable, tensors: dict[str, Tensor], path: Path) ->
         raise ValueError(
             f"{path} holds another network: it differs in {', '.join(str(name) for name, _ in astray[:4])}."
         )
+
+
+def check_finite(tensors: Iterable[Tensor], path: Path) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in tensors):
+        raise ValueError(f"{path} is damaged: a trained number is not finite. Train again or use a copy.")
 
 
 def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,6 @@ def check_moments(found: Mapping[str, Tensor], optimizer: torch.optim.Optimizer,
     if given and given != wanted:
         astray = sorted(set(wanted.items()) ^ set(given.items()), key=str)
         raise ValueError(f"{path} holds moments of another optimizer: it differs in {astray[0][0]}.")
-
-
-def check_finite(tensors: Iterable[Tensor], path: Path) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        ValueError: there is one.
-    """
-    if not all(bool(torch.isfinite(value).all()) for value in tensors):
-        raise ValueError(f"{path} is damaged: a trained number is not finite. Train again or use a copy.")
 
 
 def plain(value: Any) -> Any:

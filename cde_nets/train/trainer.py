@@ -22,12 +22,20 @@ from cde_nets.data import MNIST, Dataset
 from cde_nets.errors import DivergedError
 from cde_nets.nn.trainable import Trainable, TrainableConfig
 from cde_nets.train.batches import Batches, as_intensity
-from cde_nets.train.checkpoint import check_digest, check_numbers, copy_into, load_tensors, save_network, save_tensors
+from cde_nets.train.checkpoint import (
+    check_digest,
+    check_finite,
+    check_numbers,
+    copy_into,
+    load_tensors,
+    save_network,
+    save_tensors,
+)
 from cde_nets.train.config import TrainConfig
 from cde_nets.train.eigenbasis import EigenbasisAdam
 from cde_nets.train.evaluate import Evaluation, evaluate
 from cde_nets.train.run import Run
-from cde_nets.train.state import check_finite, check_form, check_moments, plain
+from cde_nets.train.state import check_form, check_moments, plain
 
 STATE = "cde-nets training state 1"
 _REPORT_EVERY = 10

@@ -78,7 +78,7 @@ def _influence(z: Any) -> Any:
     matrix = MATRIX.clone().requires_grad_()
     problem = cn.FixedPointProblem(scaled, torch.from_numpy(X), args=(matrix,))
     # At rest where z is as it should be.
-    at = REST + (z - torch.from_numpy(X)) if isinstance(z, torch.Tensor) and z.shape == X.shape else z
+    at = REST + (z - torch.from_numpy(X)) if isinstance(z, torch.Tensor) and z.shape == X.shape and not z.is_meta else z
     return cn.sensitivity(problem, at, matrix, tolerance=cn.Tolerance(1e-4, 1e-4))
 
 
@@ -283,7 +283,7 @@ def _theory() -> dict[str, Array]:
         "theory.exact_array": Array(lambda x: theory.exact_array(x).fractions().astype(float), POINTS),
         "theory.MonomialProgram": Array(lambda c: theory.MonomialProgram(exponents, c).count, coefficients),
         "theory.MonomialProgram exponents": Array(
-            lambda e: theory.MonomialProgram(torch.as_tensor(e).detach().long(), coefficients).degree,
+            lambda e: theory.MonomialProgram(e.long() if isinstance(e, torch.Tensor) else e, coefficients).degree,
             exponents.astype(float),
         ),
         "theory.RidgeProgram": Array(

@@ -158,6 +158,6 @@ def _unclear(error: Exception) -> str:
     """Why an error is none that a user should see; "" where it is one: of a documented kind, with a message."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     # A user's own function, of which the table has some, fails as it fails.
-    if (type(error) in DOCUMENTED and str(error)) or Path(place.filename).name == "maps.py":
+    if (type(error) in DOCUMENTED and str(error)) or Path(place.filename).parent == Path(__file__).parent:
         return ""
     return f"{type(error).__name__}: {str(error)[:200]} ({Path(place.filename).name}:{place.lineno})"

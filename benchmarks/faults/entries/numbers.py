@@ -113,8 +113,8 @@ NUMBERS: dict[str, Number] = {
     ),
     "cn.solve": Number(
         functools.partial(cn.solve, cn.InitialValueProblem(lambda t, x: -x, torch.ones(1, 2))),
-        {"method": cn.RungeKutta("rk4", steps=2), "gradient": None, "tolerance": None, "max_steps": 9, "progress": False,
-         "save_at": None},
+        {"method": cn.RungeKutta("rk4", steps=2), "gradient": None, "tolerance": None, "max_steps": 9,
+         "progress": False, "save_at": None},
     ),
     "theory.RestrictedProgram": Number(theory.RestrictedProgram, {"base": theory.five_fields(2), "radius": 2}),
     "theory.SphericalProgram": Number(theory.SphericalProgram, {"base": theory.five_fields(2)}),
