@@ -43,6 +43,7 @@ from cde_nets.pretrained import pretrained_path
 from cde_nets.train import load_network
 from experiments.at_hand import few_images
 from experiments.command import Json, Quick, allowed, begin
+from experiments.kept import read_lines
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -80,7 +81,7 @@ def certificates(
     most = min(most or (2 if quick else len(images)), len(images))
     out = begin(out, publish, quick=quick)
     kept = out / "certificates.jsonl"
-    rows = _read(kept)
+    rows = read_lines(kept, ("proved", "time_limit"))
     # The images carried are told apart by what they are, not by where they came from.
     key = {"network": digest, "images": hashlib.sha256(images.tobytes()).hexdigest(), "seed": seed}
     series: list[dict[str, Any]] = []
@@ -214,10 +215,6 @@ def _find(rows: list[dict[str, Any]], wanted: dict[str, Any], seconds: float) ->
         if wanted.items() <= row.items() and (row["proved"] or row["time_limit"] >= seconds):
             return row
     return None
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

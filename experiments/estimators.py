@@ -40,6 +40,7 @@ import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, styled
 from experiments.command import Json, Quick, begin, leave
+from experiments.kept import read_lines
 from experiments.pages import fill
 from experiments.shown import progress
 
@@ -78,7 +79,7 @@ def estimators(
     out = begin(out, publish, quick=quick, page=PAGE, mark="estimators")
     torch.set_num_threads(threads)
     kept = out / "folds.jsonl"
-    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    lines = read_lines(kept, ("data", "model", "seed"))
     done = {(row["data"], row["model"], row["seed"]): row for row in lines}
     names = QUICK if quick else tuple(DATA)
     cells = [(n, m, s) for s in range(seed, seed + (1 if quick else seeds)) for n in names for m in MODELS]

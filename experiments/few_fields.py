@@ -28,6 +28,7 @@ from rich.table import Table
 import theory
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, styled
+from cde_nets.texts import read_object
 from experiments.cluster import workers
 from experiments.command import Json, Quick, begin, leave, less
 from experiments.shown import progress
@@ -79,7 +80,7 @@ def _measured(out: Path, settings: dict[str, Any], jobs: int) -> list[dict[str, 
 
 def _earlier(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of an interrupted run with the same settings."""
-    content = json.loads(file.read_text()) if file.is_file() else {}
+    content = read_object(file) if file.is_file() else {}
     rows: list[dict[str, Any]] = content.pop("rows", [])
     return rows if content == settings else []
 

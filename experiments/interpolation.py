@@ -39,6 +39,7 @@ import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
 from experiments.command import Json, Quick, begin, less
+from experiments.kept import read_lines
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -140,7 +141,7 @@ def interpolation(
     torch.set_num_threads(threads)
     out = begin(out, publish, quick=quick)
     kept = out / "trials.jsonl"
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    rows = read_lines(kept, list(Trial.__dataclass_fields__))
     done = {_key(row) for row in rows}
     wanted = [
         t for p in part or list(Part) for t in trials(p, min(seeds, MOST_SEEDS[p])) if _key(asdict(t)) not in done

@@ -43,6 +43,7 @@ import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, styled
 from experiments.command import Json, Quick, begin, leave, less
+from experiments.kept import read_lines
 from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
@@ -114,7 +115,7 @@ def planar(
 
 def earlier(file: Path, evaluations: int) -> dict[Cell, dict[str, Any]]:
     """Finished networks of a run with as many evaluations."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    rows = read_lines(file, ("data", "dim", "seed", "evaluations_allowed"))
     return {
         Cell(row["data"], row["dim"], row["seed"]): row for row in rows if row["evaluations_allowed"] == evaluations
     }

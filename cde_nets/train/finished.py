@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cde_nets.nn.network import Network
+from cde_nets.texts import read_object
 from cde_nets.train.checkpoint import load_network
 from cde_nets.train.run import COPY, Run
 
@@ -74,7 +74,7 @@ def read_run(folder: Path) -> FinishedRun:
         raise ValueError(f"{folder}: no such folder. RUN is the folder that --out of cde-nets train named.")
     run = Run(folder)
     network_config, _, _ = run.read_config()
-    config: dict[str, Any] = json.loads(run.config.read_text())
+    config = read_object(run.config)
     result = run.read_result()
     _check(result, _RESULT, str(run.result))
     _check_confusion(result["confusion"], network_config.classes, run.result)

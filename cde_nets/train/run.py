@@ -12,6 +12,7 @@ from typing import Any
 from cde_nets.atomic import write_atomically
 from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.trainable import TrainableConfig
+from cde_nets.texts import read_object
 from cde_nets.train.config import TrainConfig
 
 # The way out of a damaged file.
@@ -182,7 +183,7 @@ class Run:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:  # of JSON, or of bytes that are no text
+    except (ValueError, RecursionError):  # of JSON, or of bytes that are no text; nested too deeply
         return None
     return row if isinstance(row, dict) else None
 
@@ -197,9 +198,6 @@ def _read_object(path: Path, absent: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(absent)
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}). {COPY}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected an object, found {type(values).__name__}. {COPY}")
-    return values
+        return read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error} {COPY}") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,12 +23,21 @@ from cde_nets.data import MNIST, Dataset
 from cde_nets.errors import DivergedError
 from cde_nets.nn.trainable import Trainable, TrainableConfig
 from cde_nets.train.batches import Batches, as_intensity
-from cde_nets.train.checkpoint import check_digest, copy_into, load_tensors, save_network, save_tensors
+from cde_nets.train.checkpoint import (
+    check_digest,
+    check_finite,
+    check_numbers,
+    copy_into,
+    load_tensors,
+    save_network,
+    save_tensors,
+)
 from cde_nets.train.config import TrainConfig
 from cde_nets.train.eigenbasis import EigenbasisAdam
 from cde_nets.train.evaluate import Evaluation, evaluate
 from cde_nets.train.processes import Processes
 from cde_nets.train.run import Run
+from cde_nets.train.state import check_form, check_moments, plain
 
 STATE = "cde-nets training state 1"
 _REPORT_EVERY = 10
@@ -165,7 +175,7 @@ class Trainer:
             # Killed between its first two files: nothing was trained yet.
             self._save()
         tensors, about = load_tensors(self.run.state, STATE)
-        there, here = _flat(about), _flat(self._identity())
+        there, here = _flat(about, self.run.state), _flat(self._identity(), self.run.state)
         differing = [
             f"{name} {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
         ]
@@ -174,7 +184,7 @@ class Trainer:
                 f"{self.run.state} was trained otherwise: {'; '.join(differing)}. A run goes on only with what it "
                 "began with."
             )
-        check_digest(self.network, about["frozen_digest"], self.run.state)
+        self._check_state(tensors, about)
         self._progress = _Progress(**about["progress"])
         # Written before the state: a kill may leave more lines, whole or not, and never fewer.
         self._rows = self.run.read_metrics(self._progress.epoch, ahead=True)
@@ -187,6 +197,33 @@ class Trainer:
             state.setdefault(int(place), {})[name] = value
         self._optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
         self._schedule.load_state_dict(about["schedule"])
+
+    def _check_state(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Refuse what no run of this trainer wrote, before any of it is taken up."""
+        path = self.run.state
+        like = {
+            "frozen_digest": "",
+            "progress": vars(_Progress()),
+            "param_groups": plain(self._optimizer.state_dict()["param_groups"]),
+            "schedule": plain(self._schedule.state_dict()),
+        }
+        for name, value in like.items():
+            if name not in about:
+                raise ValueError(f"{path} is damaged: it has no {name}. Train again or use a copy.")
+            check_form(about[name], value, f"{path}, {name},", fixed=name in ("param_groups", "schedule"))
+        check_digest(self.network, about["frozen_digest"], path)
+        there, last = _Progress(**about["progress"]), about["schedule"]["last_epoch"]
+        ends = there.epoch == self.train_config.epochs and there.batch == 0
+        within = 0 <= there.epoch < self.train_config.epochs and 0 <= there.batch <= len(self._batches)
+        if not (ends or within) or last != there.epoch * len(self._batches) + there.batch:
+            raise ValueError(
+                f"{path} is damaged: it stands at epoch {there.epoch}, batch {there.batch}, step {last}; the run has "
+                f"{self.train_config.epochs} epochs of {len(self._batches)} steps. Train again or use a copy."
+            )
+        for prefix in ("network/", "best/"):
+            check_numbers(self.network, _under(prefix, tensors), path)
+            check_finite(_under(prefix, tensors).values(), path)
+        check_moments(_under("optimizer/", tensors), self._optimizer, path)
 
     def fit(self, *reporters: Reporter) -> dict[str, Any]:
         """Train to the end, evaluate on the test images once, and write the run's files.
@@ -387,9 +424,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("cde-nets", "torch", "numpy")}}
 
 
-def _flat(about: dict[str, Any]) -> dict[str, Any]:
+def _flat(about: dict[str, Any], path: Path) -> dict[str, Any]:
     """One level of names: network.count and so on."""
     parts = ("network", "training")
+    if "training_images" not in about or not all(isinstance(about.get(part), dict) for part in parts):
+        raise ValueError(f"{path} is damaged: it does not say what was trained. Train again or use a copy.")
     inner = {f"{part}.{name}": value for part in parts for name, value in about[part].items()}
     return {**inner, "training_images": about["training_images"]}
 
