@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cde_nets.door import floats, numbers
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.network import Network
 
@@ -49,6 +50,8 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     """
     from theory import check_points
 
+    floats("x", x, (None, flow.dim))
+    numbers("x", x)
     points = x.detach().cpu()
     # Every narrower float is one of these, exactly.
     return check_points(exact_flow(flow), points.double().numpy(), **options)
@@ -68,6 +71,7 @@ def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certifi
     Raises:
         ValueError: as `check_flow`.
     """
+    _check_data(data)
     found = []
     with torch.no_grad():
         state = network.start(data)
@@ -107,19 +111,34 @@ def control_rank(network: Network, data: Tensor) -> ControlRank:
     Args:
         network: left as it is.
         data: shape (points, ..).
+
+    Raises:
+        ValueError: data that are no floating tensor, or at which the Jacobian is not finite.
     """
     import copy
 
+    _check_data(data)
     twin = copy.deepcopy(network).double()
     parameters = {name: p.detach() for name, p in twin.named_parameters()}
     twin.set_throw(False)
 
     def outputs(values: dict[str, Tensor]) -> Tensor:
-        found: Tensor = torch.func.functional_call(twin, values, (data.double(),))
+        found: Tensor = torch.func.functional_call(twin, values, (data.detach().double(),))
         return found.flatten()
 
     jacobian = torch.func.jacrev(outputs)(parameters)
     matrix = torch.cat([part.reshape(len(part), -1) for part in jacobian.values()], 1)
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError(
+            "The Jacobian is not finite at these data: leave out those with NaN, infinity or huge numbers."
+        )
     values = torch.linalg.svdvals(matrix)
     tolerance = float(values[0]) * max(matrix.shape) * torch.finfo(torch.float64).eps
     return ControlRank(int((values > tolerance).sum()), matrix.shape[0], matrix.shape[1], values, tolerance)
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, Tensor) or not data.is_floating_point() or not data.ndim:
+        got = f"{data.dtype}, shape {tuple(data.shape)}" if isinstance(data, Tensor) else f"a {type(data).__name__}"
+        raise ValueError(f"data must be a floating tensor of shape (points, ..); got {got}.")
+    numbers("data", data)

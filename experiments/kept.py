@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cde_nets.atomic import write_atomically
+from cde_nets.texts import read_objects
+
+
+def read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs of a file, a JSON line each; none where there is no file.
+
+    Args:
+        path: of the file.
+        needed: names that every line has.
+
+    Raises:
+        ValueError: a line that is no run: the message says which.
+    """
+    rows = read_objects(path) if path.is_file() else []
+    for number, row in enumerate(rows, 1):
+        lacking = [name for name in needed if name not in row]
+        if lacking:
+            raise ValueError(f"{path}, line {number}: found no {lacking[0]}, so no run; move the file away.")
+    return rows
 
 
 class Kept:
@@ -25,9 +45,9 @@ class Kept:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings
-        self.rows: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-            self.rows.append(self._checked(line, number))
+        self.rows = read_lines(path, ["settings"])
+        for number, row in enumerate(self.rows, 1):
+            self._check(row["settings"], number)
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Keep runs; the file is whole at any moment."""
@@ -36,12 +56,9 @@ class Kept:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, text.encode())
 
-    def _checked(self, line: str, number: int) -> dict[str, Any]:
-        try:
-            row: dict[str, Any] = json.loads(line)
-            found = dict(row["settings"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}, line {number}: found no run ({error!r}); move the file away.") from error
+    def _check(self, found: Any, number: int) -> None:
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.path}, line {number}: found settings {found!r}, so no run; move the file away.")
         names = sorted({*self.settings, *found})
         differing = [name for name in names if self.settings.get(name) != found.get(name)]
         if differing:
@@ -49,4 +66,3 @@ class Kept:
                 f"{name} {found.get(name)!r} there, {self.settings.get(name)!r} now" for name in differing
             )
             raise ValueError(f"{self.path} holds runs of other settings: {words}. Choose another --out.")
-        return row

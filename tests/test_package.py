@@ -62,7 +62,7 @@ ALLOWED = {
         *("configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"),
         "pretrained",
     },
-    "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},
+    "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data", "certify", "theory"},
     "report": {"atomic", "certify", "controls", "data", "errors", "fields", "nn", "plot", "solver", "theory", "train"},
     "theory": set(),
 }

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
-from theory.reading import expressions, without_floats
+from theory.reading import expressions, symbolic, without_floats
 from theory.words import Nesting, Word, lyndon_words, standard_factors
 
 if TYPE_CHECKING:
     import sympy
 
+# Of depth n there are about d**n / n words.
+_MOST_DEPTH = 64
 _BASES = ("lyndon", "left", "right")
 
 
@@ -95,10 +98,10 @@ def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, bas
     """
     if basis not in _BASES:
         raise ValueError(f"basis is {basis!r}, expected one of {', '.join(_BASES)}")
-    if depth < 1:
-        raise ValueError(f"depth is {depth}, expected at least 1")
+    if not 1 <= index(depth) <= _MOST_DEPTH:
+        raise ValueError(f"depth is {depth}, expected 1 to {_MOST_DEPTH}")
     fields = expressions(fields, symbols)
-    if not fields or any(len(V) != len(symbols) for V in fields):
+    if not isinstance(fields, Sequence) or not fields or any(len(V) != len(symbols) for V in fields):
         raise ValueError(f"expected fields as lists of {len(symbols)} expressions, one for each of {tuple(symbols)}")
     found: dict[Any, tuple[Any, ...]] = {i: tuple(_exact(V)) for i, V in enumerate(fields)}
     words = _lyndon(len(fields), depth) if basis == "lyndon" else _normed(len(fields), depth, basis == "left")
@@ -112,19 +115,15 @@ def lie_algebra(fields: Any, symbols: Sequence[sympy.Symbol], depth: int, *, bas
 
 def evaluate_at(bracket: Bracket | Sequence[Any], symbols: Sequence[sympy.Symbol], points: Sequence[Any]) -> list[Any]:
     """A bracket's, or a field's, components at points, stacked: N m numbers, exact where the points are."""
-    import sympy
-
     components = bracket.components if isinstance(bracket, Bracket) else _exact(bracket)
     # All at once: a point may be given in terms of the coordinates themselves.
     places = [dict(zip(symbols, _exact(x), strict=True)) for x in points]
-    return [sympy.sympify(c).subs(place, simultaneous=True) for place in places for c in components]
+    return [symbolic(c, "a component").subs(place, simultaneous=True) for place in places for c in components]
 
 
 def _exact(values: Sequence[Any]) -> list[sympy.Expr]:
     """As SymPy expressions, floats as the dyadic rationals they are: what cancels is seen to."""
-    import sympy
-
-    return [without_floats(sympy.sympify(v), "an expression") for v in values]
+    return [without_floats(symbolic(v, "a component"), "an expression") for v in values]
 
 
 def _components(nesting: Any, found: dict[Any, tuple[Any, ...]], symbols: Sequence[sympy.Symbol]) -> tuple[Any, ...]:

@@ -195,18 +195,77 @@ class Certificate:
             found = content.pop("format")
             if found != FORMAT:
                 raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
-            runs = tuple(
-                Run(run["prime"], run["rank"], run["depth"], _tuples(run["curves"])) for run in content.pop("runs")
-            )
+            runs = tuple(Run(**{**run, "curves": _tuples(run["curves"])}) for run in content.pop("runs"))
             lifted = content.pop("lift")
-            lift = None if lifted is None else Lift(_tuples(lifted["words"]), _tuples(lifted["combinations"]))
+            lift = None if lifted is None else Lift(**{name: _tuples(part) for name, part in lifted.items()})
             words = _tuples(content.pop("words"))
             made = cls(runs=runs, lift=lift, words=words, **content)
-            if not runs:
-                raise ValueError("the certificate holds no runs")
+            _check(made)
             return made if made.data is None else replace(made, prover=PROVERS[made.claim].of(made))
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, json.JSONDecodeError):
-            raise ValueError("this is no certificate: expected the JSON that Certificate.to_json writes") from None
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"this is no certificate: expected the JSON that Certificate.to_json writes ({error!r})"
+            ) from error
+
+
+# What stands in a certificate besides runs, words, lift and data.
+_COUNTS = ("rank", "full_rank", "depth", "dim", "count", "seed")
+_TEXTS = ("claim", "scope", "subject", "digest", "impossible", "note")
+# A word is read by as many calls of one function.
+_MOST_LETTERS = 256
+
+
+def _check(made: Certificate) -> None:
+    """Refuse values of other types than a certificate's.
+
+    Raises:
+        ValueError: a value is of another type, or out of range.
+    """
+    wrong = [name for name in _COUNTS if not _is_count(getattr(made, name))]
+    wrong += [name for name in ("points", "degree") if not _is_count(getattr(made, name) or 0)]
+    wrong += [name for name in _TEXTS if not isinstance(getattr(made, name), str)]
+    wrong += [name for name in ("dtype", "points_digest") if not isinstance(getattr(made, name), str | None)]
+    wrong += [] if isinstance(made.proved, bool) else ["proved"]
+    wrong += [] if isinstance(made.data, dict | None) else ["data"]
+    wrong += [] if all(_is_run(run) for run in made.runs) else ["runs"]
+    lifted = made.lift is None or (_are_words(made.lift.words, made.count) and _are_texts(made.lift.combinations))
+    wrong += [] if lifted else ["lift"]
+    if made.claim not in PROVERS:
+        raise ValueError(f"this is no certificate: it claims {made.claim!r}, expected one of {', '.join(PROVERS)}")
+    if wrong:
+        raise ValueError(f"this is no certificate: {wrong[0]} is {str(getattr(made, wrong[0]))[:80]!r}")
+    if not _are_words(made.words, made.count):
+        raise ValueError(
+            f"the certificate has words that are not {made.full_rank} of letters 0 to {made.count - 1}, of at most "
+            f"{_MOST_LETTERS} each"
+        )
+    if not made.runs:
+        raise ValueError("the certificate holds no runs")
+
+
+def _is_count(value: Any) -> bool:
+    # True is an int to Python, and no number of anything.
+    return type(value) is int and value >= 0
+
+
+def _is_run(run: Run) -> bool:
+    residues = (c for curve in run.curves for row in curve for c in row)
+    return all(map(_is_count, (run.prime, run.rank, run.depth))) and run.prime > 1 and all(map(_is_count, residues))
+
+
+def _are_words(words: Any, count: int) -> bool:
+    return isinstance(words, tuple) and all(
+        isinstance(word, tuple)
+        and 0 < len(word) <= _MOST_LETTERS
+        and all(_is_count(letter) and letter < count for letter in word)
+        for word in words
+    )
+
+
+def _are_texts(rows: Any) -> bool:
+    return isinstance(rows, tuple) and all(
+        isinstance(row, tuple) and all(isinstance(c, str) for c in row) for row in rows
+    )
 
 
 def _tuples(value: Any) -> Any:

@@ -29,6 +29,9 @@ from typing import Any
 
 import numpy as np
 
+# What a file may ask for, in multiplications and in numbers held at once: a number in it could ask for a year's work.
+WORK, HELD = 10**13, 2**28
+
 # Numbers
 
 
@@ -69,6 +72,43 @@ def few(terms: int) -> None:
     """Refuse sums of products that might not fit in int64."""
     if terms > 2**22:
         raise ValueError(f"sums of {terms} terms are too long to be exact")
+
+
+def affordable(work: float, held: float, limit: float) -> None:
+    """Refuse before it is begun what would take too long, or too much memory."""
+    if work > limit or held > HELD:
+        raise ValueError(
+            f"the file asks for some {work:.0e} multiplications and {held:.0e} numbers at once, expected at most "
+            f"{limit:.0e} and {HELD:.0e}"
+        )
+
+
+def leaves(value: Any) -> int:
+    """How many numbers nested lists hold."""
+    return sum(map(leaves, value)) if isinstance(value, list) else 1
+
+
+def largest(value: Any) -> Any:
+    """The largest number in nested lists; 0 where there is none."""
+    return max(map(largest, value), default=0) if isinstance(value, list) else value
+
+
+def weight(data: Any) -> tuple[float, float]:
+    """What the fields take at a point, by the data: multiplications, and numbers held, powers of x included."""
+    if "base" in data:
+        return weight(data["base"])
+    if "parts" in data:
+        pairs = [weight(part) for part in data["parts"]]
+        return sum(work for work, _ in pairs), sum(held for _, held in pairs)
+    if "exponents" in data:
+        powers = 1 + largest(data["exponents"])
+        return powers * leaves(data["coefficients"]), powers * len(data["exponents"][0])
+    if "kernels" in data:
+        C, H, W = integers(data["shape"], (3,)).tolist()
+        rows = leaves(data["kernels"]) * C * (H * W) ** 2 * leaves(data["inner"] + data["outer"])
+        return rows, rows
+    size = leaves(data["matrices"]) * leaves(data["polynomials"])
+    return size, size
 
 
 def is_prime(n: int) -> bool:
@@ -400,7 +440,7 @@ def fills(fields: list[dict[Any, int]], degrees: list[int], m: int, degree: int,
     return len(bases[degree]) == len(keys)
 
 
-def check_points(data: Any, run: Any, p: int) -> str:
+def check_points(data: Any, run: Any, p: int, limit: float) -> str:
     """The rank of brackets at the points."""
     points = [tuple(fraction(v) for v in x) for x in data["points"]]
     if len(set(points)) < len(points) or not points:
@@ -408,6 +448,13 @@ def check_points(data: Any, run: Any, p: int) -> str:
     orders = run["depth"]
     if not 0 < orders < p:
         raise ValueError(f"the depth is {orders}, expected 1 to {p - 1}: coefficients are divided by the order")
+    work, held = weight(data["fields"])
+    dim, count = len(points[0]), len(points)
+    affordable(
+        len(run["curves"]) * orders**2 * (orders * count * work + (count * dim) ** 3),
+        orders * count * (held + dim**2),
+        limit,
+    )
     fields = read(data["fields"], points, p)
     x = numbers(data["points"], (None, fields.m), p)
     full = (fields.m - 1 if fields.sphere else fields.m) * len(x)
@@ -438,10 +485,13 @@ def generators(m: int) -> list[dict[Any, Any]]:
     ]
 
 
-def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int) -> str:
+def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int, limit: float) -> str:
     """Whether combinations of brackets are fields that generate all, by multiplying out over the rationals."""
     words = [tuple(integers(word, (None,), len(fields)).tolist()) for word in lift["words"]]
     found = {(i,): V for i, V in enumerate(fields)}
+    degree = max((sum(e) for V in fields for _, e in V), default=0)
+    terms = [m * math.comb(len(word) * degree + m, m) for word in words]
+    affordable(sum(n * len(word) * sum(map(len, fields)) for n, word in zip(terms, words, strict=True)), 0, limit)
     for word in words:
         for start in range(len(word) - 2, -1, -1):
             if word[start:] not in found:
@@ -459,7 +509,7 @@ def check_lift(fields: list[dict[Any, Any]], lift: Any, m: int) -> str:
     return f"checked: {len(words)} brackets combine over the rationals to fields that generate all on R^{m}"
 
 
-def check_universal(data: Any, degree: int, lift: Any, p: int) -> str:
+def check_universal(data: Any, degree: int, lift: Any, p: int, limit: float) -> str:
     """Whether brackets fill the polynomial fields of a degree, or combine to fields that generate all."""
     if data["fields"]["kind"] != "monomial":
         raise ValueError("a universal claim is about polynomial fields on the whole space, given by monomials")
@@ -469,10 +519,15 @@ def check_universal(data: Any, degree: int, lift: Any, p: int) -> str:
     if lift is not None:
         texts = data["fields"]["coefficients"]
         return check_lift(
-            [{(a, e): c for k, e in terms for a in range(m) if (c := fraction(V[a][k]))} for V in texts], lift, m
+            [{(a, e): c for k, e in terms for a in range(m) if (c := fraction(V[a][k]))} for V in texts],
+            lift,
+            m,
+            limit,
         )
     if degree < (3 if m == 1 else 2):
         raise ValueError(f"filling the fields of degree {degree} is not enough")
+    columns = m * math.comb(degree + m, m)
+    affordable(float(columns) ** 3, float(columns) ** 2, limit)
     # Degrees are those of the exact coefficients: modulo p a field may look like one of lower degree.
     degrees = [
         max((sum(e) for k, e in terms if any(fraction(row[k]) for row in field)), default=0)
@@ -484,11 +539,12 @@ def check_universal(data: Any, degree: int, lift: Any, p: int) -> str:
     return f"checked: brackets fill the polynomial fields of degree {degree} on R^{m}"
 
 
-def check(certificate: dict[str, Any]) -> str:
+def check(certificate: Any, *, work: int = WORK) -> str:
     """Prove a certificate again.
 
     Args:
         certificate: what its JSON says.
+        work: multiplications that it may ask for, as estimated before any is done.
 
     Returns:
         What has been proved, in a line.
@@ -506,10 +562,22 @@ def check(certificate: dict[str, Any]) -> str:
         if not 1 < p < 2**20 or not is_prime(p):
             raise ValueError(f"{p} is no prime below 2**20")
         if certificate["claim"] == "universal":
-            return check_universal(data, certificate["degree"], certificate["lift"], p)
-        return check_points(data, run, p)
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+            return check_universal(data, certificate["degree"], certificate["lift"], p, work)
+        return check_points(data, run, p, work)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(f"the file is no certificate that can be checked: {error!r}") from error
+
+
+def load(path: Path) -> Any:
+    """The JSON of a file.
+
+    Raises:
+        ValueError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file that can be read: {error}") from error
 
 
 def main(arguments: list[str]) -> None:
@@ -517,12 +585,9 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit("usage: python checker.py certificate.json")
     try:
-        certificate = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        sys.exit(f"refused: {arguments[0]} is no JSON file that can be read: {error}")
-    try:
+        certificate = load(Path(arguments[0]))
         print(check(certificate))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         sys.exit(f"refused: {error}")
     print(f"The file says that this is about: {certificate.get('subject')}, digest {certificate.get('digest')}.")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from theory.certificate import Certificate
 from theory.five import five_fields
-from theory.reading import without_floats
+from theory.reading import symbolic, without_floats
 from theory.universality import universal
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def condition_two(
         raise ValueError(
             f"{sorted(map(str, set(x) & set(z)))} are coordinates and parameters, expected one or the other"
         )
-    if not fields or any(len(V) != m for V in fields):
+    if not isinstance(fields, Sequence) or not fields or any(len(V) != m for V in fields):
         raise ValueError(f"expected fields as lists of {m} expressions, one for each of {x}")
     family = [[_polynomial(c, x, z, f"field {i + 1}") for c in V] for i, V in enumerate(fields)]
     explicit = five_fields(m).to_sympy(x)
@@ -121,7 +121,7 @@ def condition_two(
 def _polynomial(expression: Any, x: list[Any], z: list[Any], name: str) -> Any:
     import sympy
 
-    found = sympy.sympify(expression)
+    found = symbolic(expression, name)
     if not isinstance(found, sympy.Expr):
         raise ValueError(f"{name} has the component {expression!r}, expected an expression or a number")
     found = without_floats(found, name)

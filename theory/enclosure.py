@@ -27,6 +27,8 @@ _LEAST_PRECISION = 64
 # The radius of the first box, in units of the ends, and the least share of one that is tried next.
 _FIRST, _LEAST_SHARE = 2.0**-16, 2.0**-20
 
+_MOST_SUBSTEPS, _MOST_PRECISION = 1_000_000, 100_000
+
 
 @dataclass(frozen=True)
 class Enclosure:
@@ -274,13 +276,13 @@ def _method(
 def _check(lam: ExactArray, substeps: int, precision: int, radius: float | None, time_limit: float | None) -> None:
     if lam.shape != () or not lam.numerators > 0:
         raise ValueError(f"lam is {lam.fractions().tolist()}, expected one positive number")
-    if index(substeps) < 1:
-        raise ValueError(f"substeps is {substeps}, expected at least 1")
-    if index(precision) < _LEAST_PRECISION:
-        raise ValueError(f"precision is {precision} bits, expected at least {_LEAST_PRECISION}")
+    if not 1 <= index(substeps) <= _MOST_SUBSTEPS:
+        raise ValueError(f"substeps is {substeps}, expected 1 to {_MOST_SUBSTEPS}")
+    if not _LEAST_PRECISION <= index(precision) <= _MOST_PRECISION:
+        raise ValueError(f"precision is {precision} bits, expected {_LEAST_PRECISION} to {_MOST_PRECISION}")
     if radius is not None and not 0 < radius < math.inf:
         raise ValueError(f"radius is {radius}, expected a positive number, or None for the best that can be proved")
-    if time_limit is not None and not time_limit >= 0:
+    if time_limit is not None and (not isinstance(time_limit, int | float) or not time_limit >= 0):
         raise ValueError(f"time_limit is {time_limit}, expected seconds, or None")
 
 

@@ -186,6 +186,8 @@ def exact_array(values: npt.ArrayLike | ExactArray, name: str = "values") -> Exa
     if isinstance(values, ExactArray):
         return values
     # Lists go through objects: numpy would round [2**63, -1] or [2**60 + 1, 0.5] to float64 without a word.
+    if getattr(values, "requires_grad", False):
+        raise ValueError(f"{name} wants a gradient, which exact numbers have not: detach it, x.detach()")
     array = np.asarray(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         return _from_floats(array.astype(np.float64), name)

@@ -9,6 +9,8 @@ import numpy as np
 
 from theory.programs.monomial import MonomialProgram
 
+_MOST_DIM = 10_000
+
 
 def five_fields(m: int) -> MonomialProgram:
     """Five quadratic fields on R^m that generate every polynomial field, with integer coefficients.
@@ -86,6 +88,8 @@ def five_diagonal(m: int) -> tuple[int, ...]:
         ValueError: m < 2, as `five_fields`.
     """
     m = index(m)
+    if m > _MOST_DIM:
+        raise ValueError(f"m is {m}, expected at most {_MOST_DIM}: there are as many monomials, and more")
     if m < 2:
         raise ValueError(
             f"m is {m}, expected m >= 2: on the line the flow of an ODE keeps the order of the points, so that no "

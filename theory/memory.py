@@ -37,8 +37,8 @@ def most_orders(program: Program, points: int, rank: int, orders: int, most: int
     limit, m, d = machine_memory(), program.dim, program.count
     needed = 0.0
     # Plain matrices are the most: that they fit needs no look at the fields.
-    for size in (lambda: m * m, lambda: _size(program, modulus)):
-        entries = size()
+    for blocks in (False, True):
+        entries = _size(program, modulus) if blocks else m * m
         for tried in range(most, orders - 1, -1):
             needed = estimate(m, d, points, rank, tried, entries)
             if needed <= limit:

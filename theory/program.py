@@ -191,6 +191,31 @@ class Program(ABC):
         return symbols
 
 
+# Series of powers are made one from the other, to this depth of Python's calls.
+MOST_DEGREE = 100
+
+
+def check_program(base: object, what: str) -> None:
+    """Refuse what is no program.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(base, Program):
+        raise TypeError(f"{what} is a {type(base).__name__}, expected a theory.Program: fields.exact() makes one")
+
+
+def check_degree(degree: int, name: str) -> int:
+    """The degree, if it is not beyond what is computed with.
+
+    Raises:
+        ValueError: it is.
+    """
+    if degree > MOST_DEGREE:
+        raise ValueError(f"{name} have degree {degree}, expected at most {MOST_DEGREE}")
+    return degree
+
+
 def shaped(values: npt.ArrayLike | ExactArray, name: str, shape: tuple[int | None, ...], meaning: str) -> ExactArray:
     """Read exact numbers of a given shape; None stands for any positive length.
 

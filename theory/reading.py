@@ -63,7 +63,11 @@ def _from_expressions(fields: Sequence[Any], symbols: Sequence[sympy.Symbol] | N
     terms: list[dict[tuple[int, ...], Fraction]] = []
     for i, V in enumerate(fields):
         for j, component in enumerate(V):
-            terms.append(_polynomial(sympy.sympify(component), x, f"component {j + 1} of field {i + 1}"))
+            terms.append(
+                _polynomial(
+                    symbolic(component, f"component {j + 1} of field {i + 1}"), x, f"component {j + 1} of field {i + 1}"
+                )
+            )
     exponents = sorted({a for part in terms for a in part} or {(0,) * len(x)}, key=lambda a: (sum(a), [-e for e in a]))
     place = {a: k for k, a in enumerate(exponents)}
     coefficients = np.zeros((len(terms), len(exponents)), dtype=object)
@@ -95,6 +99,22 @@ def _polynomial(expression: sympy.Expr, x: list[sympy.Symbol], name: str) -> dic
             "certified exactly; tanh and its like would need other methods"
         ) from None
     return {tuple(map(int, a)): _fraction(c, name) for a, c in terms if c != 0}
+
+
+def symbolic(value: Any, name: str) -> Any:
+    """An expression or a number as SymPy has it. Text is refused: SymPy would run it as Python's code.
+
+    Raises:
+        ValueError: something else, such as text.
+    """
+    import sympy
+
+    try:
+        # A number of torch's is told by what it has, as torch is not imported here.
+        return sympy.sympify(value.item() if hasattr(value, "requires_grad") else value, strict=True)
+    except (sympy.SympifyError, RuntimeError, AttributeError):  # what stands for arrays raises its own
+        hint = "; theory.parse_fields reads text" if isinstance(value, str) else ""
+        raise ValueError(f"{name} is {value!r}, expected an expression or a number{hint}") from None
 
 
 def without_floats(expression: sympy.Expr, name: str) -> sympy.Expr:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.flows.machine import Machine
 from benchmarks.flows.timing import Spread
+from cde_nets.texts import parse_json
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,16 @@ class Record:
         """Read what `to_json` wrote.
 
         Raises:
-            TypeError, KeyError: it is no such text.
+            ValueError: it is no such text.
         """
-        content: dict[str, Any] = json.loads(text)
+        content = parse_json(text, "the record")
+        try:
+            return cls._of(content)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is no record of speed: {type(error).__name__} {error}") from error
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Record:
         place = content["machine"]
         return cls(
             content["date"],

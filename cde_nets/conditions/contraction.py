@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from cde_nets.door import floats
 from cde_nets.options import suggesting, within
 
 
@@ -29,11 +30,9 @@ def contraction_rate(residuals: Tensor) -> Tensor:
     Raises:
         ValueError: no such tensor.
     """
-    if not residuals.is_floating_point() or residuals.ndim != 2:
-        raise ValueError(
-            f"residuals must be floating point of shape (steps + 1, rows); got {residuals.dtype}, shape "
-            f"{tuple(residuals.shape)}."
-        )
+    floats("residuals", residuals, (None, None))
+    if not len(residuals):
+        raise ValueError("residuals has no rows; expected shape (steps + 1, rows), the start's residual first.")
     before, after = residuals[:-1], residuals[1:]
     # A step is a row's own where it or a later one changed anything.
     moved = (before != after).int().flip(0).cumsum(0).flip(0) > 0
@@ -63,6 +62,9 @@ def banach_steps(q: Tensor | float, first: Tensor | float, tolerance: float) -> 
     within("tolerance", tolerance, 0.0)
     # The first argument's device, for one may be a number.
     device = next((given.device for given in (q, first) if isinstance(given, Tensor)), None)
+    for name, given in (("q", q), ("first", first)):
+        if isinstance(given, Tensor) and given.is_complex():
+            raise ValueError(f"{name} must be real; got {given.dtype}.")
     rate, step = (torch.as_tensor(given, dtype=torch.float64, device=device).detach() for given in (q, first))
     rate, step = torch.broadcast_tensors(rate, step)
 

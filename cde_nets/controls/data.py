@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cde_nets.controls import arguments
 from cde_nets.controls.base import Control
+from cde_nets.door import numbers
 
 Pieces = Float[Tensor, "pieces batch count"]
 
@@ -177,6 +178,10 @@ _SLOPES: dict[str, Callable[[Sequence[float], Pieces], tuple[Pieces, Pieces]]] =
 
 
 def _knots(times: Any) -> tuple[float, ...]:
+    if isinstance(times, Tensor):
+        numbers("times", times)
+    if isinstance(times, Tensor) and times.is_complex():
+        raise ValueError(f"times must be real; got {times.dtype}.")
     try:
         found = np.asarray(times.detach().cpu() if isinstance(times, Tensor) else times, dtype=np.float64)
     except (TypeError, ValueError):
@@ -205,6 +210,7 @@ def _check_path(path: Any, knots: int) -> None:
         )
     if not path.is_floating_point():
         raise ValueError(f"path must be floating point; got {path.dtype}. Use .to(torch.float64), say.")
+    numbers("path", path)
     missing = ~torch.isfinite(path.detach()).flatten(1).all(1)
     if bool(missing.any()):
         rows = missing.nonzero().flatten().tolist()

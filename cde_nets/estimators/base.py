@@ -142,6 +142,7 @@ class ControlledODEEstimator(BaseEstimator):
     def _start(self, X: Any, y: Any, **checks: Any) -> tuple[Any, Any]:
         """X in the dtype it is computed in and y, checked."""
         self._validate_params()
+        _check_plain(X, y)
         return validate_data(  # type: ignore[no-any-return]
             self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, **checks
         )
@@ -221,6 +222,7 @@ class ControlledODEEstimator(BaseEstimator):
     def _tensor(self, X: Any) -> Tensor:
         """New data as the network takes them."""
         check_is_fitted(self)
+        _check_plain(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return torch.from_numpy(np.array(X)).to(self.network_.mean.dtype)
 
@@ -230,3 +232,13 @@ class ControlledODEEstimator(BaseEstimator):
         with torch.no_grad():
             found: Tensor = self.network_(x)
         return found
+
+
+def _check_plain(*given: Any) -> None:
+    """Refuse tensors that NumPy does not read: scikit-learn would pass torch's own words on."""
+    for value in given:
+        if isinstance(value, Tensor) and (value.requires_grad or value.is_meta):
+            raise ValueError(
+                f"An estimator takes arrays; got a tensor on {value.device}, requires_grad={value.requires_grad}: "
+                "x.detach().cpu()."
+            )

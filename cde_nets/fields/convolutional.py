@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Kernel = Literal["dense", "row", "stencil"]
 Form = Literal["ridge", "shared"]
+# 2 GiB of float64 draws: past this a slip of the hand is likelier than a wish.
+_MOST = 2**28
 
 
 class ConvFields(Fields):
@@ -142,7 +144,14 @@ class ConvFields(Fields):
         for name, least in (("channels", channels), ("height", height), ("width", width), ("count", count)):
             _at_least(name, least, 1)
         _at_least("degree", degree, 1)
-        if _at_least("kernel_size", kernel_size, 1) % 2 == 0:
+        _at_least("kernel_size", kernel_size, 1)
+        drawn = count * channels ** {"dense": 2, "row": 1, "stencil": 0}[kernel] * kernel_size**2
+        if max(drawn, channels * height * width) > _MOST:
+            raise ValueError(
+                f"This family would have {drawn:,} coefficients on states of {channels * height * width:,} numbers; "
+                f"expected at most {_MOST:,} of each. Take fewer channels, fields or pixels."
+            )
+        if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the state keeps its size; got {kernel_size}.")
         rng = draw.generator(seed)
         fan_in = kernel_size**2 * (1 if kernel == "stencil" else channels)

@@ -34,6 +34,9 @@ class Cutoff(Fields):
     """
 
     def __init__(self, base: Fields, radius: float, outer: float | None = None) -> None:
+        for name, value in (("radius", radius), ("outer", outer)):
+            if isinstance(value, Tensor):
+                raise ValueError(f"{name} must be a number; got a tensor of shape {tuple(value.shape)}: .item().")
         outer = 2 * radius if outer is None else outer
         if not 0 < radius < outer < math.inf:
             raise ValueError(f"A cutoff needs 0 < radius < outer < infinity; got radius={radius}, outer={outer}.")

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import numbers
+
 
 def generator(seed: int) -> np.random.Generator:
     """A PCG64 stream of float64 draws on the CPU.
@@ -37,7 +39,12 @@ def coefficients(value: Any, name: str, shape: tuple[int | None, ...], *, or_com
         ValueError: another shape, a dtype that is not floating (or complex64 or complex128, where `or_complex`), or a
             number that is not finite.
     """
-    tensor = torch.as_tensor(value).detach().clone().resolve_conj().resolve_neg()
+    try:
+        given = torch.as_tensor(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in a tensor; got {value!r} ({error}).") from None
+    numbers(name, given)
+    tensor = given.detach().clone().resolve_conj().resolve_neg()
     fits = tensor.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, tensor.shape, strict=True)
     )

@@ -156,7 +156,11 @@ def _read(fields: Sequence[Any], x: tuple[sympy.Symbol, ...]) -> tuple[tuple[sym
 def _component(entry: Any, x: tuple[sympy.Symbol, ...], name: str) -> sympy.Expr:
     import sympy
 
-    made = entry if isinstance(entry, str) else sympy.sympify(entry)
+    try:
+        # Strictly: text, on its own or in a list, SymPy would run as Python's code.
+        made = sympy.sympify(entry.item() if isinstance(entry, Tensor) else entry, strict=True)
+    except (sympy.SympifyError, RuntimeError):
+        made = None
     if not isinstance(made, sympy.Expr):
         raise ValueError(f"{name} is {entry!r}, expected a SymPy expression or a number.")
     extra = sorted(map(str, made.free_symbols - set(x)))

@@ -87,4 +87,6 @@ def _project(x: Tensor, v: Tensor) -> Tensor:
 def _square(x: Tensor) -> tuple[Tensor, Tensor]:
     """|x|^2, or 1 at the origin, so that autograd meets no 0/0; and whether x is elsewhere. Shapes (batch, 1)."""
     square = x.square().sum(1, keepdim=True)
-    return torch.where(square > 0, square, 1.0), square > 0
+    # Asked this way round, NaN is elsewhere, and goes on to where it is refused.
+    origin = square == 0
+    return torch.where(origin, 1.0, square), ~origin

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cde_nets.door import numbers
 from cde_nets.gradient.base import Settings
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.dense import DenseOutput, Stopped
@@ -92,6 +93,8 @@ def save_times(problem: InitialValueProblem, times: Sequence[float] | Tensor | N
             "The save times want a gradient, which times do not get here: detach them, or take "
             "cde_nets.compat.torchdiffeq.odeint, where they do."
         )
+    if isinstance(times, Tensor):
+        numbers("The save times", times)
     try:
         wanted = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times)]
     except (TypeError, ValueError):

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cde_nets.door import floats
+
 # Steepest slope that is undone, in columns a row: 45 degrees. A bar that lies flat has none to speak of.
 STEEPEST = 1.0
 # Least and largest factor by which ink is shrunk to a given spread.
@@ -42,7 +44,12 @@ class Deskew(nn.Module):
         return "" if self.spread is None else f"spread={self.spread}"
 
     def forward(self, images: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
-        """Shape (batch, height, width) to the same."""
+        """Shape (batch, height, width) to the same.
+
+        Raises:
+            ValueError: no floating tensor of such a shape.
+        """
+        floats("images", images, (None, None, None))
         ink = images - images.amin((1, 2), keepdim=True)
         height, width = ink.shape[1:]
         down, across = _places(height, ink), _places(width, ink)

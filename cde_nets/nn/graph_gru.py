@@ -32,6 +32,7 @@ class GraphGRUCell(nn.Module):
         if seed is None:
             self.gru = nn.GRUCell(size, size, dtype=dtype)
             return
+        positive("seed", seed, least=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.gru = nn.GRUCell(size, size, dtype=dtype)

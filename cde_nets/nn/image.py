@@ -26,6 +26,9 @@ from cde_nets.solver.flow.tableau import tableau
 Normalization = Literal["none", "deskew", "spread"]
 # 2 GiB of float64 draws: past this a slip of the hand is likelier than a wish.
 MOST_FROZEN = 2**28
+# Of a state, a row of which is held at every step; of a field's degree; of steps on an interval.
+MOST_STATE, MOST_DEGREE, MOST_STEPS = 2**24, 100, 10_000
+MOST_SCALE = 1e30
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,32 @@ class ImageNetworkConfig:
             raise ValueError(f"kernel_size must be odd; got {self.kernel_size}.")
         if self.channels < self.classes:
             raise ValueError(f"channels must be at least classes={self.classes}; got {self.channels}.")
-        if not all(isinstance(value, int | float) for value in (self.control_scale, self.readout_scale)):
-            raise ValueError(
-                f"control_scale, readout_scale must be numbers; got {self.control_scale!r}, {self.readout_scale!r}."
-            )
-        if not (np.isfinite(self.control_scale) and self.control_scale >= 0 and np.isfinite(self.readout_scale)):
-            raise ValueError(
-                "control_scale must be finite and >= 0, readout_scale finite; got "
-                f"{self.control_scale}, {self.readout_scale}."
-            )
+        for name in ("control_scale", "readout_scale"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            # Beyond single precision a number would become infinity.
+            if not (number and abs(value) <= MOST_SCALE and (name == "readout_scale" or value >= 0)):
+                raise ValueError(
+                    f"control_scale must be a number from 0 to {MOST_SCALE:g}, readout_scale one of at most that size; "
+                    f"got {name}={value!r:.40}."
+                )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a non-negative integer; got {self.seed!r}.")
         for name in ("orthogonal", "tied"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}.")
-        frozen = sum(self.intervals) * self.count * self.channels * self.kernel_size**2
+        if self.degree > MOST_DEGREE or self.steps > MOST_STEPS:
+            raise ValueError(
+                f"degree must be at most {MOST_DEGREE}, steps at most {MOST_STEPS:,}; got {self.degree}, {self.steps}."
+            )
+        inputs = self.channels if self.kernel == "dense" else 1
+        frozen = sum(self.intervals) * self.count * self.channels * inputs * self.kernel_size**2
+        state = self.channels * ((self.size + 1) // 2) ** 2
+        if state > MOST_STATE:
+            raise ValueError(
+                f"This network's first state would have {state:,} numbers an image, more than {MOST_STATE:,}: take "
+                "smaller images or fewer channels."
+            )
         if frozen > MOST_FROZEN:
             raise ValueError(
                 f"This network would draw {frozen:,} frozen numbers, more than {MOST_FROZEN:,}: take fewer intervals, "

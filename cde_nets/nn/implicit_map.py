@@ -56,7 +56,8 @@ def full_precision(*trees: Any) -> Iterator[tuple[Any, ...]]:
     rest, and its backward pass would run outside of autocast.
     """
     kinds = {leaf.device.type for leaf in pytree.tree_leaves(trees) if isinstance(leaf, Tensor)}
-    on = [kind for kind in sorted(kinds) if torch.is_autocast_enabled(kind)]
+    # Not every kind of device has autocast: meta has not.
+    on = [kind for kind in sorted(kinds) if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)]
     if not on:
         yield trees
         return

@@ -37,6 +37,7 @@ class TanhCell(nn.Module):
         positive("hidden_size", hidden_size)
         within("norm", norm, 0, 1)
         self.input_size, self.hidden_size = input_size, hidden_size
+        positive("seed", seed, least=0)
         generator = torch.Generator().manual_seed(seed)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         normal = torch.randn(hidden_size, hidden_size, dtype=torch.float64, generator=generator)

@@ -8,8 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Normalize, Shape, standardize
+from cde_nets.options import positive
 
 
 class ConvLift(nn.Module):
@@ -42,11 +44,12 @@ class ConvLift(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(channels, size, kernel_size, stride) < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                "ConvLift needs channels, size, stride >= 1 and an odd kernel_size; got "
-                f"channels={channels}, size={size}, stride={stride}, kernel_size={kernel_size}."
-            )
+        for name, value in (
+            ("channels", channels), ("size", size), ("kernel_size", kernel_size), ("stride", stride)
+        ):  # fmt: skip
+            positive(name, value)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd; got {kernel_size}.")
         self.size, self.stride = size, stride
         side = (size + stride - 1) // stride
         self.shape: Shape = (channels, side, side)
@@ -65,13 +68,7 @@ class ConvLift(nn.Module):
         Raises:
             ValueError: another shape or dtype.
         """
-        if images.ndim != 3 or tuple(images.shape[1:]) != (self.size, self.size):
-            raise ValueError(f"Expected images of shape (batch, {self.size}, {self.size}); got {tuple(images.shape)}.")
-        if images.dtype != self.kernels.dtype:
-            raise ValueError(
-                f"Expected images of {self.kernels.dtype}, got {images.dtype}. Bytes become numbers by "
-                "images.float() / 255."
-            )
+        floats("images", images, (None, self.size, self.size), self.kernels)
         # One channel is its own channels_last: said so, the convolution writes its output in the states' flat order.
         one = standardize(images)[:, None].to(memory_format=torch.channels_last)
         lifted = functional.conv2d(one, self.kernels, stride=self.stride, padding=self.kernels.shape[-1] // 2)

@@ -9,6 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cde_nets.door import floats
+from cde_nets.options import positive
+
 Shape = tuple[int, int, int]
 
 
@@ -17,6 +20,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Shape (batch, dim) to (batch, dim)."""
+        floats("x", x, (None, None))
         return functional.normalize(x, dim=1) * math.sqrt(x.shape[1])
 
 
@@ -33,7 +37,11 @@ class AveragePool(nn.Module):
 
     def __init__(self, shape: Shape, size: int = 2) -> None:
         super().__init__()
-        if not isinstance(size, int) or not 1 <= size <= min(shape[1:]):
+        if not isinstance(shape, tuple | list) or len(shape) != 3:
+            raise ValueError(f"shape must be (channels, height, width); got {shape!r}.")
+        for value in (*shape, size):
+            positive("shape and size", value)
+        if not 1 <= size <= min(shape[1:]):
             raise ValueError(f"size must lie between 1 and {min(shape[1:])} for a state of shape {shape}; got {size}.")
         self.shape, self.size = shape, size
         self.pooled: Shape = (shape[0], shape[1] // size, shape[2] // size)
@@ -41,8 +49,10 @@ class AveragePool(nn.Module):
     def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch pooled"]:
         """Shape (batch, channels * height * width) to (batch, channels * (height // size) * (width // size))."""
         channels, height, width = self.shape
-        image = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        return functional.avg_pool2d(image, self.size).permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        floats("x", x, (None, channels * height * width))
+        image = x.reshape(len(x), height, width, channels).permute(0, 3, 1, 2)
+        pooled = functional.avg_pool2d(image, self.size).permute(0, 2, 3, 1)
+        return pooled.reshape(x.shape[0], math.prod(self.pooled))
 
     def extra_repr(self) -> str:
         """Shown by print(map)."""

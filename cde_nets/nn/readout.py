@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Shape
+from cde_nets.options import positive
 
 
 class Readout(nn.Module, ABC):
@@ -27,7 +29,7 @@ class DifferenceReadout(Readout):
 
     def __init__(self, initial: float = 1.0) -> None:
         super().__init__()
-        self.lam = nn.Parameter(torch.tensor(float(initial)))
+        self.lam = _scale(initial)
 
     def forward(self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Shapes (batch, dim) and (batch, dim) to (batch, dim).
@@ -35,6 +37,8 @@ class DifferenceReadout(Readout):
         Raises:
             ValueError: start and end differ in shape, as they do where a fixed map between flows changes the space.
         """
+        floats("end", end, (None, None), self.lam)
+        floats("start", start, (None, None), self.lam)
         if end.shape != start.shape:
             raise ValueError(
                 f"lambda (X_1 - x) needs a start and an end in one space; got {tuple(start.shape)} and "
@@ -57,21 +61,22 @@ class ChannelMeanReadout(Readout):
 
     def __init__(self, shape: Shape, classes: int = 10, *, initial: float = 10.0) -> None:
         super().__init__()
+        if not isinstance(shape, tuple | list) or len(shape) != 3:
+            raise ValueError(f"shape must be (channels, height, width); got {shape!r}.")
+        for value in (*shape, classes):
+            positive("shape and classes", value)
         if not 1 <= classes <= shape[0]:
             raise ValueError(f"classes must lie between 1 and the {shape[0]} channels; got {classes}.")
         self.shape, self.classes = shape, classes
-        self.scale = nn.Parameter(torch.tensor(float(initial)))
+        self.scale = _scale(initial)
 
     def forward(
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
         channels, dim = self.shape[0], math.prod(self.shape)
-        if end.shape[1] != dim:
-            raise ValueError(
-                f"A readout of states of shape {self.shape} expects (batch, {dim}); got {tuple(end.shape)}."
-            )
-        return self.scale * end.reshape(end.shape[0], -1, channels).mean(1)[:, : self.classes]
+        floats("end", end, (None, dim), self.scale)
+        return self.scale * end.reshape(end.shape[0], dim // channels, channels).mean(1)[:, : self.classes]
 
     def extra_repr(self) -> str:
         """Shown by print(readout)."""
@@ -98,17 +103,19 @@ class AnchorReadout(Readout):
         self, dim: int, classes: int = 10, *, seed: int, initial: float = 10.0, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
+        positive("dim", dim)
+        positive("classes", classes)
         if not 1 <= classes <= dim:
             raise ValueError(f"classes must lie between 1 and the dimension {dim}; got {classes}.")
         q, r = np.linalg.qr(draw.generator(seed).standard_normal((dim, classes)))
         self.register_buffer("anchors", draw.as_buffer((q * np.sign(np.diag(r))).T, dtype))
-        self.scale = nn.Parameter(torch.tensor(float(initial)))
+        self.scale = _scale(initial)
 
     def forward(
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch classes"]:
         """Shape (batch, dim) to (batch, classes)."""
-        _check_width(end, self.anchors.shape[1])
+        floats("end", end, (None, self.anchors.shape[1]), self.anchors)
         logits: Tensor = self.scale / end.shape[1] ** 0.5 * (end @ self.anchors.mT)
         return logits
 
@@ -122,17 +129,21 @@ class LinearReadout(Readout):
 
     def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
+        positive("dim", dim)
+        positive("outputs", outputs)
         self.linear = nn.Linear(dim, outputs)
 
     def forward(
         self, end: Float[Tensor, "batch dim"], start: Float[Tensor, "batch start"]
     ) -> Float[Tensor, "batch outputs"]:
         """Shape (batch, dim) to (batch, outputs)."""
-        _check_width(end, self.linear.in_features)
+        floats("end", end, (None, self.linear.in_features), self.linear.weight)
         out: Tensor = self.linear(end)
         return out
 
 
-def _check_width(end: Tensor, dim: int) -> None:
-    if end.ndim != 2 or end.shape[1] != dim:
-        raise ValueError(f"This readout was made for states of shape (batch, {dim}); got {tuple(end.shape)}.")
+def _scale(initial: float) -> nn.Parameter:
+    """One trained number."""
+    if isinstance(initial, bool) or not isinstance(initial, int | float) or not math.isfinite(initial):
+        raise ValueError(f"initial must be a finite number; got {initial!r}.")
+    return nn.Parameter(torch.tensor(float(initial)))

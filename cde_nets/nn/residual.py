@@ -39,8 +39,16 @@ class ResidualBlock(nn.Module):
         self.branch, self.step = branch, step
 
     def forward(self, x: State) -> State:
-        """The step's end, of the shape of x."""
-        end: Tensor = x + self.step * self.branch(x)
+        """The step's end, of the shape of x.
+
+        Raises:
+            ValueError: the branch does not take x.
+        """
+        try:
+            end: Tensor = x + self.step * self.branch(x)
+        except (RuntimeError, AttributeError) as error:
+            got = f"{x.dtype}, {tuple(x.shape)}, on {x.device}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise ValueError(f"The branch, a {type(self.branch).__name__}, does not take {got}: {error}") from error
         return end
 
     def extra_repr(self) -> str:
@@ -69,7 +77,7 @@ class ResidualFlow(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.method, self.gradient, self.tolerance = method, gradient, tolerance
-        self._checked: tuple[torch.Size, torch.dtype] | None = None
+        self._checked: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
     def forward(self, x: State) -> State:
         """X_1 of every row, of the shape of x.
@@ -106,11 +114,20 @@ class ResidualFlow(nn.Module):
     @torch.no_grad()
     def _check(self, x: Tensor) -> None:
         """Every block once on the states that reach it, with buffers that are copies; not again for the same shape."""
-        if self._checked == (x.shape[1:], x.dtype):
+        if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()) or not x.ndim:
+            got = f"{x.dtype}, shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise ValueError(f"x must be a floating tensor, rows first; got {got}.")
+        if self._checked == (x.shape[1:], x.dtype, x.device):
             return
         state = x.detach()
         for k, block in enumerate(self.blocks):
-            value = functional_call(block, {name: b.clone() for name, b in block.named_buffers()}, (state,))
+            try:
+                value = functional_call(block, {name: b.clone() for name, b in block.named_buffers()}, (state,))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"Block {k}, a {type(block).__name__}, does not take a state of shape {tuple(state.shape)}, "
+                    f"{state.dtype}, on {state.device}: {error}"
+                ) from error
             if value.shape != state.shape or value.dtype != state.dtype:
                 raise ValueError(
                     f"Block {k}, a {type(block).__name__}, takes a state of shape {tuple(state.shape)}, {state.dtype}, "
@@ -118,7 +135,7 @@ class ResidualFlow(nn.Module):
                     f"before it and one of those after it, with this block between."
                 )
             state = value
-        self._checked = x.shape[1:], x.dtype
+        self._checked = x.shape[1:], x.dtype, x.device
 
 
 def from_residual(

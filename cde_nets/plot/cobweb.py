@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import numbers
 from cde_nets.plot.style import COLOURS, axes, styled
 
 Iterates = Float[Tensor, " steps"] | Float[np.ndarray, " steps"]
@@ -46,7 +47,11 @@ def cobweb(
         ValueError: fewer than two iterates, iterates that are not finite or not those of f, limits that are not finite
             and rising, axes of three dimensions, an f whose values have another shape.
     """
-    x = torch.as_tensor(iterates).detach().to("cpu", torch.float64)
+    if iterates is None:
+        raise ValueError("iterates is None, expected numbers x_0, x_1, .., two or more.")
+    given = torch.as_tensor(iterates)
+    numbers("iterates", given)
+    x = given.detach().to("cpu", torch.float64)
     _check(f, x)
     low, high = _limits(x.numpy(), limits)
     with styled():

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cde_nets.door import floats, numbers
 from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.maps import AveragePool
 from cde_nets.nn.network import Network
@@ -25,7 +26,15 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
         network: of `image_network`.
         images: values between 0 and 1, one a row of the picture.
         labels: of the images.
+
+    Raises:
+        ValueError: no floating images, or not an integer label for each.
     """
+    floats("images", images, (None, None, None))
+    if not isinstance(labels, Tensor) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        got = f"{labels.dtype}, shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"labels must be int64 of shape ({len(images)},), one an image; got {got}.")
+    numbers("labels", labels)
     states, titles = image_states(network, images)
     logits = network(images)
     classes, top = logits.shape[1], 1.05 * float(logits.abs().max())

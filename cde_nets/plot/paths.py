@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import numbers
 from cde_nets.nn.flow import ControlledODE
 
 Trajectory = Float[Tensor, "times points dim"] | Float[np.ndarray, "times points dim"]
@@ -140,6 +141,8 @@ def as_floats(name: str, values: Tensor | NDArray[np.float64]) -> NDArray[np.flo
     complex_ = values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values)
     if complex_:
         raise ValueError(f"{name} is complex and pictures are real: draw torch.view_as_real(path).flatten(-2).")
+    if isinstance(values, Tensor):
+        numbers(name, values)
     return values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, np.float64)
 
 

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgba_array
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import floats
 from cde_nets.fields.base import Fields
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.plot.space import show, space
@@ -57,8 +58,7 @@ def streamlines(
     """
     if fields.dim != 2:
         raise ValueError(f"Streamlines are drawn of fields on R^2; got fields on R^{fields.dim}.")
-    if u.shape != (fields.count,):
-        raise ValueError(f"u has shape {tuple(u.shape)}, expected ({fields.count},): one number a field.")
+    floats("u", u, (fields.count,))
     if not (density > 0 and np.isfinite(density)):
         raise ValueError(f"density is {density}, expected a positive number.")
     if limits is not None and not _are_limits(limits):

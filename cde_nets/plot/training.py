@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from torch import Tensor
 
+from cde_nets.door import numbers
+from cde_nets.options import positive
 from cde_nets.plot.style import COLOURS, axes, figure, plain_log_ticks, styled
 
 
@@ -20,7 +23,15 @@ def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -
     Args:
         rows: the lines; see `cde_nets.train.Trainer`.
         chosen_epoch: marked by a line, where given.
+
+    Raises:
+        ValueError: rows that are no lines of metrics, or an epoch that is no integer.
     """
+    needed = ("epoch", "loss", "train_accuracy", "validation_accuracy")
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) and set(needed) <= set(row) for row in rows):
+        raise ValueError(f"rows must be mappings with {', '.join(needed)}; got {str(rows)[:80]}.")
+    if chosen_epoch is not None:
+        positive("chosen_epoch", chosen_epoch, least=0)
     with styled():
         made = figure(8.0, 3.2)
         left, right = made.subplots(1, 2)
@@ -48,8 +59,18 @@ def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
     Args:
         matrix: how often label r was answered c, shape (classes, classes).
         ax: where; a new figure's where None.
+
+    Raises:
+        ValueError: no square table of counts.
     """
+    if isinstance(matrix, Tensor):
+        numbers("matrix", matrix)
+        matrix = matrix.detach().cpu().numpy()
     matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or not matrix.size or len(matrix) != matrix.shape[1] or matrix.dtype.kind not in "iuf":
+        raise ValueError(f"matrix is {matrix.dtype} of shape {matrix.shape}, expected counts, (classes, classes).")
+    if not np.isfinite(matrix).all() or (matrix < 0).any():
+        raise ValueError("matrix holds what is no count: NaN, infinity or a number below 0.")
     with styled():
         ax = axes(ax, 5.0, 4.4)
         mistakes = np.ma.masked_array(matrix, mask=np.eye(len(matrix), dtype=bool))

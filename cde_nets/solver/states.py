@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from cde_nets.door import numbers
 from cde_nets.solver.opaque import surely_all, surely_finite
 
 
@@ -36,6 +37,7 @@ class Packing:
         first = leaves[0]
         if not (first.is_floating_point() or first.is_complex()):
             raise ValueError(f"A state must be floating point or complex; got {first.dtype}. Cast it: x.float().")
+        numbers("The state", first)
         for leaf in leaves[1:]:
             if leaf.dtype != first.dtype or leaf.device != first.device:
                 raise ValueError(

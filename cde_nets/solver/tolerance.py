@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from cde_nets.door import numbers
 from cde_nets.options import options
 
 
@@ -33,6 +34,8 @@ class Tolerance:
     def __post_init__(self) -> None:
         """Check both."""
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            if isinstance(value, Tensor):
+                numbers(name, value)
             least, most = (float(value.min()), float(value.max())) if isinstance(value, Tensor) else (value, value)
             if isinstance(least, bool) or not isinstance(least, int | float) or not 0 < least <= most < math.inf:
                 raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.network import Network
 from cde_nets.nn.trainable import Trainable, TrainableConfig
 from cde_nets.pretrained import pretrained_networks, pretrained_path
+from cde_nets.texts import parse_json
 
 NETWORK = "cde-nets network 1"
 # A checkpoint is a few kB; what an optimiser keeps of ten thousand numbers, 80 MB. A file of more is another file.
@@ -32,7 +34,7 @@ def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], about: dict[
     """
     text = json.dumps(about, sort_keys=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"kind": kind, "about": text, "checksum": _checksum(kind, text, plain)}
+    metadata = {"kind": kind, "about": text, "checksum": checksum(kind, text, plain)}
     write_atomically(path, save(plain, metadata))
 
 
@@ -66,9 +68,11 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     if metadata.get("kind") != kind:
         found = metadata.get("kind", "no kind at all")
         raise ValueError(f"{path} is not a checkpoint of the kind {kind!r}; it says {found!r}.")
-    if metadata.get("checksum") != _checksum(kind, metadata.get("about", ""), tensors):
+    if metadata.get("checksum") != checksum(kind, metadata.get("about", ""), tensors):
         raise ValueError(f"{path} is damaged: its contents do not match their checksum. Train again or use a copy.")
-    about: dict[str, Any] = json.loads(metadata["about"])
+    about = parse_json(metadata.get("about", ""), str(path))
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} is damaged: its description is no object. Train again or use a copy.")
     return tensors, about
 
 
@@ -108,17 +112,30 @@ def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     """
     path = pretrained_path(path) if isinstance(path, str) and path in pretrained_networks() else Path(path)
     tensors, about = load_tensors(path, NETWORK)
-    network = ImageNetworkConfig.from_dict(about["config"]).build()
+    config = _checked(path, about)
+    check_finite(tensors.values(), path)
+    network = config.build()
     copy_into(network, tensors, path)
     check_digest(network, about["frozen_digest"], path)
     return network, about
 
 
-def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
-    """Set a network's trained numbers.
+def _checked(path: Path, about: dict[str, Any]) -> ImageNetworkConfig:
+    """The configuration in a description that has all that is read of it."""
+    digest = about.get("frozen_digest")
+    if not isinstance(digest, str):
+        raise ValueError(f"{path} is damaged: frozen_digest is {digest!r}, expected the digest as text.")
+    try:
+        return ImageNetworkConfig.from_dict(about.get("config", {}))
+    except ValueError as error:
+        raise ValueError(f"{path} describes no network: {error}") from error
+
+
+def check_numbers(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
+    """Refuse names, shapes or dtypes that are not those of the network's trained numbers.
 
     Raises:
-        ValueError: names, shapes or dtypes that are not the network's.
+        ValueError: one differs.
     """
     wanted = {name: (tuple(p.shape), p.dtype) for name, p in network.named_parameters()}
     given = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
@@ -127,6 +144,25 @@ def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> Non
         raise ValueError(
             f"{path} holds another network: it differs in {', '.join(str(name) for name, _ in astray[:4])}."
         )
+
+
+def check_finite(tensors: Iterable[Tensor], path: Path) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in tensors):
+        raise ValueError(f"{path} is damaged: a trained number is not finite. Train again or use a copy.")
+
+
+def copy_into(network: Trainable, tensors: dict[str, Tensor], path: Path) -> None:
+    """Set a network's trained numbers.
+
+    Raises:
+        ValueError: as `check_numbers`.
+    """
+    check_numbers(network, tensors, path)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[name])
@@ -146,7 +182,8 @@ def check_digest(network: Trainable, digest: str, path: Path) -> None:
         )
 
 
-def _checksum(kind: str, about: str, tensors: dict[str, Tensor]) -> str:
+def checksum(kind: str, about: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over a checkpoint's kind, its description and its tensors, as hexadecimal text."""
     seen = hashlib.sha256(json.dumps([kind, about]).encode())
     for name, value in sorted(tensors.items()):
         seen.update(tensor_bytes(name, value))

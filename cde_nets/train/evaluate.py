@@ -9,6 +9,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from cde_nets.nn.trainable import Trainable
+from cde_nets.options import positive
 from cde_nets.train.batches import as_intensity
 
 
@@ -39,6 +40,12 @@ def evaluate(
     Raises:
         ValueError: no images, or images and labels differ in number.
     """
+    for name, value, kind in (("images", images, "uint8"), ("labels", labels, "integers")):
+        integers = isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex()
+        if not integers or not value.ndim or value.dtype == torch.bool:
+            got = f"{value.dtype}, shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name} must be a tensor of {kind}; got {got}.")
+    positive("batch_size", batch_size)
     if len(images) != len(labels) or not len(images):
         raise ValueError(
             f"Evaluation needs as many labels as images, at least one; got {len(labels)} and {len(images)}."

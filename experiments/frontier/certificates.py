@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from cde_nets.atomic import write_atomically
 from cde_nets.certify import check_flow, control_rank
 from cde_nets.nn import ControlledODE, Network
+from cde_nets.texts import read_object
 
 # A stage is certified at as many images as keep the rank to be proved below this.
 MOST_RANK = 2000
@@ -21,19 +23,22 @@ IMAGES = 64
 Certified = dict[str, Any]
 
 
-def certify(network: Network, images: Tensor, *, seed: int = 0) -> Certified:
+def certify(network: Network, images: Tensor, *, seed: int = 0, last: int | None = None) -> Certified:
     """Each stage's certificate at the states that the stages before it make of images, and the Jacobian's rank.
 
     Args:
         network: trained.
         images: as the network takes them, at least as many as the ranks below want.
         seed: of the random primes and controls of the proofs.
+        last: how many stages, from the end, are certified; all where None.
     """
-    stages = []
+    stages, flows = [], network.flow_stages()
+    first = 0 if last is None else len(flows) - last
     with torch.no_grad():
         state = network.start(images)
-        for stage in network.flow_stages():
-            stages.append(_stage(stage.flow, state, seed))
+        for number, stage in enumerate(flows):
+            if number >= first:
+                stages.append(_stage(stage.flow, state, seed))
             state = stage(state)
     measured = control_rank(network, images[:IMAGES])
     rank = {"rank": measured.rank, "outputs": measured.outputs, "numbers": measured.numbers}
@@ -53,11 +58,27 @@ def read(path: Path) -> dict[str, Certified]:
     Raises:
         ValueError: a damaged file.
     """
-    try:
-        kept: dict[str, Certified] = json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); move it away.") from error
+    kept = read_object(path) if path.exists() else {}
+    for name, found in kept.items():
+        if not _is_whole(found):
+            raise ValueError(f"{path} is damaged: {name!r} has no proofs of stages and no rank of a Jacobian.")
     return kept
+
+
+def _is_whole(found: Any) -> bool:
+    """Whether all is there that the table reads."""
+    if not isinstance(found, dict) or not isinstance(found.get("stages"), list):
+        return False
+    of_stages = ("rank", "full_rank", "points", "depth")
+    return _counts(found.get("jacobian"), ("images", "rank", "outputs", "numbers")) and all(
+        _counts(one, ("dim",)) and ("rank" not in one or (_counts(one, of_stages) and type(one.get("proved")) is bool))
+        for one in found["stages"]
+    )
+
+
+def _counts(values: Any, names: Sequence[str]) -> bool:
+    # True is an int to Python, and no count.
+    return isinstance(values, dict) and all(type(values.get(name)) is int and values[name] >= 0 for name in names)
 
 
 def write(path: Path, kept: dict[str, Certified]) -> None:

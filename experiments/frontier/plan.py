@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cde_nets.nn import ImageNetworkConfig, TrainableConfig
+from cde_nets.texts import read_utf8
 from cde_nets.train import TrainConfig
-from experiments.frontier.others import DenseConfig, FeaturesConfig, LectureConfig, ResidualConfig, SubspaceConfig
+from experiments.frontier.others import (
+    DenseConfig,
+    FeaturesConfig,
+    LectureConfig,
+    ResidualConfig,
+    SubspaceConfig,
+    VariantConfig,
+)
 
 FOLDER = Path(__file__).parent / "configurations"
 GROUPS = ("frontier", "ablation", "others")
@@ -21,6 +29,7 @@ KINDS: dict[str, Any] = {
     "residual": ResidualConfig,
     "dense": DenseConfig,
     "lecture": LectureConfig,
+    "variant": VariantConfig,
 }
 # Of a trial run.
 QUICK_STEPS = 150
@@ -74,7 +83,10 @@ def entries(folder: Path = FOLDER) -> dict[str, Entry]:
                 raise ValueError(f"{path}: there are two entries {entry.name!r}.")
             found[entry.name] = entry
     for entry in found.values():
-        entry.configurations(0, 28)
+        try:
+            entry.configurations(0, 28)
+        except ValueError as error:
+            raise ValueError(f"{folder / entry.group}.toml: entry {entry.name!r}: {error}") from error
     return found
 
 
@@ -86,9 +98,15 @@ def quick(entry: Entry, images: int) -> Entry:
 
 def _read(path: Path, group: str) -> list[Entry]:
     """The file's entries: what stands at its top is every entry's, unless the entry says otherwise."""
-    values = tomllib.loads(path.read_text())
+    try:
+        values = tomllib.loads(read_utf8(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no TOML: {error}.") from error
     shared = {name: value for name, value in values.items() if name != "entry"}
-    return [_entry(path, group, _over(shared, one)) for one in values.get("entry", [])]
+    each = values.get("entry", [])
+    if not isinstance(each, list) or not all(isinstance(one, dict) for one in each):
+        raise ValueError(f"{path}: entry must be tables, [[entry]]; got {each!r}.")
+    return [_entry(path, group, _over(shared, one)) for one in each]
 
 
 def _entry(path: Path, group: str, values: dict[str, Any]) -> Entry:
@@ -99,17 +117,36 @@ def _entry(path: Path, group: str, values: dict[str, Any]) -> Entry:
             f"{path}: an entry has {', '.join(sorted(values))}; expected {', '.join(sorted(needed))}, and of "
             f"{', '.join(sorted(known - needed))} what is not the default."
         )
-    if values["kind"] not in KINDS:
-        raise ValueError(f"{path}: kind must be one of {', '.join(KINDS)}; got {values['kind']!r}.")
+    _check(path, values)
     return Entry(
         **{"at_most": None, "network": {}, "training": {}} | values,
         group=group,
     )
 
 
+def _check(path: Path, values: dict[str, Any]) -> None:
+    """Refuse what is of another kind than an entry's parts; networks and trainings say themselves what they are of."""
+    for name in ("name", "says", "kind"):
+        if not isinstance(values[name], str) or not values[name]:
+            raise ValueError(f"{path}: {name} must be text; got {values[name]!r}.")
+    # It names a folder, too.
+    if Path(values["name"]).name != values["name"]:
+        raise ValueError(f"{path}: name must be one that a folder can have; got {values['name']!r}.")
+    if values["kind"] not in KINDS:
+        raise ValueError(f"{path}: kind must be one of {', '.join(KINDS)}; got {values['kind']!r}.")
+    for name in ("seeds", "at_most"):
+        value = values.get(name, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{path}: {name} must be an integer of at least 1; got {value!r}.")
+    for name in ("network", "training"):
+        if not isinstance(values.get(name, {}), dict):
+            raise ValueError(f"{path}: {name} must be a table; got {values[name]!r}.")
+
+
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """The values of both, tables merged."""
     merged = dict(below)
     for name, value in above.items():
-        merged[name] = _over(merged.get(name, {}), value) if isinstance(value, dict) else value
+        table = merged.get(name)
+        merged[name] = _over(table if isinstance(table, dict) else {}, value) if isinstance(value, dict) else value
     return merged

@@ -12,6 +12,7 @@ import numpy as np
 from cde_nets.atomic import write_atomically
 from cde_nets.train import Run
 from experiments.frontier.plan import Entry
+from experiments.kept import read_lines
 
 Row = dict[str, Any]
 
@@ -82,11 +83,12 @@ def spread(rows: list[Row], key: str = "test_accuracy") -> tuple[float, float]:
 
 
 def _lines(path: Path) -> list[Row]:
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-        try:
-            row = json.loads(line)
-            rows.append({**row, "name": row["name"], "seed": int(row["seed"])})
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: found no run ({error!r}); move the file away.") from error
+    rows = read_lines(path, ("name", "seed"))
+    for number, row in enumerate(rows, 1):
+        # True is an int to Python.
+        if not isinstance(row["name"], str) or type(row["seed"]) is not int:
+            raise ValueError(
+                f"{path}, line {number}: found the run {row['name']!r} from seed {row['seed']!r}, expected a name and "
+                "an integer; move the file away."
+            )
     return rows

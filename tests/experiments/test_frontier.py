@@ -15,7 +15,14 @@ from cde_nets.nn import ImageNetworkConfig
 from cde_nets.train import Trainer
 from experiments.frontier import app, certificates, plan, report, results
 from experiments.frontier.command import best
-from experiments.frontier.others import DenseConfig, FeaturesConfig, LectureConfig, ResidualConfig, SubspaceConfig
+from experiments.frontier.others import (
+    DenseConfig,
+    FeaturesConfig,
+    LectureConfig,
+    ResidualConfig,
+    SubspaceConfig,
+    VariantConfig,
+)
 
 RUNNER = CliRunner()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -154,6 +161,8 @@ def test_what_an_entry_says_goes_before_what_its_file_says(tmp_path):
         (LectureConfig(), 10 * 10 + 196 * 10 + 10),
         (ResidualConfig(), 104 + 4 * 148 + 50),
         (SubspaceConfig(count=31), 31),
+        (VariantConfig(activation="relu"), 745),
+        (VariantConfig(intervals=(4, 4, 4), terms=2), 745),
     ],
 )
 def test_networks_beside_ours_train_what_is_said(config, numbers):
@@ -198,6 +207,31 @@ def test_the_lecture_s_flow_is_euler_on_its_fields():
     for u in flow.u:
         want = want + sum(u[i] * torch.tanh(want @ flow.kernels[i].mT + flow.offsets[i]) for i in range(3)) / 4
     torch.testing.assert_close(flow(x), want)
+
+
+def test_the_network_written_with_plain_torch_is_ours():
+    ours, plain = ImageNetworkConfig(seed=3).build().double(), VariantConfig(deskew=True, seed=3).build().double()
+    x = torch.rand(4, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain(x), ours(x), rtol=1e-10, atol=1e-10)
+    for network in (ours, plain):
+        network(x).logsumexp(1).sum().backward()
+    for control, flow in zip(plain.controls, ours.flows(), strict=True):
+        torch.testing.assert_close(control.values.grad, flow.control.values.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_exchanged_is_exchanged():
+    x = torch.rand(4, 28, 28, generator=torch.Generator().manual_seed(0))
+    ours = VariantConfig().build()
+    others = [VariantConfig(activation="relu"), VariantConfig(activation="tanh"), VariantConfig(sphere=False)]
+    assert not any(torch.allclose(config.build()(x), ours(x), rtol=1e-2) for config in others)
+    # One cosine is a constant: the same control on all intervals.
+    constant = VariantConfig(intervals=(3, 1), terms=1).build()
+    middles = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    for control in constant.controls:
+        assert torch.equal(control.at(middles), control.coefficients.expand(3, -1))
+    for bad, words in (({"activation": "sine"}, "polynomial, relu, tanh; got 'sine'"), ({"terms": 0}, "got 0")):
+        with pytest.raises(ValueError, match=words):
+            VariantConfig(**bad)
 
 
 def test_untrained_controls_are_not_trained_and_no_flow_is_none():

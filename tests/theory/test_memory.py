@@ -50,7 +50,7 @@ def test_the_estimate_is_what_is_taken_to_a_factor_of_two(program, points):
 
 
 def test_the_machine_has_some_memory():
-    assert 2**28 < machine_memory()
+    assert machine_memory() > 2**28
 
 
 def test_what_is_too_much_is_refused_before_work_starts(monkeypatch):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from theory.differential import Blocks, Differential
 from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
-from theory.program import Program, float_name, rationals, shaped
+from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring, horner, horner_with_derivative
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class ConvolutionProgram(Program):
             self.offsets = shaped(offsets, "offsets", (self.count,), f"(fields,) for {self.kind} kernels")
         self.inner = shaped(inner, "inner", (None,), "coefficients of one polynomial from degree 0 up")
         self.outer = shaped(outer, "outer", (self.count, None), "(fields, degree + 1)")
+        for polynomials, name in ((self.inner.shape[0], "inner"), (self.outer.shape[1], "outer")):
+            check_degree(polynomials - 1, name)
         self.degree = (self.inner.shape[0] - 1) * (self.outer.shape[1] - 1)
         self.dtype = float_name(dtype, kernels, offsets, inner, outer)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from theory.differential import Differential
 from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
-from theory.program import Program, float_name, rationals, shaped
+from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class MonomialProgram(Program):
             dtype: the name of the floating dtype the coefficients came from; a floating array names its own.
 
         Raises:
-            ValueError: a shape is wrong, an exponent is negative or no integer, a monomial stands twice, or a
-                coefficient is not finite.
+            ValueError: a shape is wrong, an exponent is negative or no integer, a degree is above 100, a monomial
+                stands twice, or a coefficient is not finite.
         """
         given = np.asarray(exponents)
         if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "iu":
@@ -81,6 +81,9 @@ class MonomialProgram(Program):
         if (given < 0).any():
             row = int(np.argwhere(given < 0)[0][0])
             raise ValueError(f"exponents: row {row} is {given[row].tolist()}, expected non-negative integers")
+        # One exponent after the other, too: their sum might not fit.
+        check_degree(int(given.max()), "exponents")
+        check_degree(int(given.sum(axis=1, dtype=np.int64).max()), "exponents")
         self.exponents = np.array(given, dtype=np.int64, order="C")
         self.exponents.setflags(write=False)
         seen: set[bytes] = set()  # a hash of rows; numpy's unique sorts them, which takes seconds at 1e5 rows

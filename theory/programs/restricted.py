@@ -11,7 +11,7 @@ import numpy as np
 
 from theory.differential import Differential
 from theory.exact import ExactArray, exact_array
-from theory.program import Program
+from theory.program import Program, check_program
 from theory.rings import Rationals, Ring
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class RestrictedProgram(Program):
             ValueError: the radius is not positive and finite.
             TypeError: the radius is no number.
         """
+        check_program(base, "base")
         self.radius: Fraction = exact_array(radius, "radius").fractions().item()
         if self.radius <= 0:
             raise ValueError(f"radius is {radius}, expected a positive number")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from theory.differential import Differential
 from theory.exact import ExactArray
-from theory.program import Program, float_name, rationals, shaped
+from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring, horner, horner_with_derivative
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RidgeProgram(Program):
         shaped(self.matrices, "matrices", (self.count, self.dim, self.dim), "(fields, dim, dim)")
         self.offsets = shaped(offsets, "offsets", (self.count, self.dim), "(fields, dim), one for each row of matrices")
         self.polynomials = shaped(polynomials, "polynomials", (self.count, None), "(fields, degree + 1)")
-        self.degree = self.polynomials.shape[1] - 1
+        self.degree = check_degree(self.polynomials.shape[1] - 1, "polynomials")
         self.dtype = float_name(dtype, matrices, offsets, polynomials)
 
     def _affine(self, x: Ring, offsets: bool) -> Ring:

@@ -9,7 +9,7 @@ import numpy as np
 
 from theory.differential import Differential
 from theory.exact import ExactArray, NoResidueError
-from theory.program import Program
+from theory.program import Program, check_program
 from theory.rings import Ring
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SphericalProgram(Program):
         Raises:
             ValueError: on the line, where a sphere is two points.
         """
+        check_program(base, "base")
         if base.dim < 2:
             raise ValueError(f"the program lives on R^{base.dim}, expected dim >= 2: on a line spheres are points")
         self.base, self.everywhere = base, base.everywhere

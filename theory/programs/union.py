@@ -9,7 +9,7 @@ import numpy as np
 
 from theory.differential import Differential
 from theory.exact import ExactArray
-from theory.program import Program
+from theory.program import Program, check_program
 from theory.rings import Ring
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class UnionProgram(Program):
             ValueError: no parts, or parts on different spaces.
         """
         self.parts = tuple(parts)
+        for part in self.parts:
+            check_program(part, "a part")
         places = {(part.dim, part.manifold) for part in self.parts}
         if len(places) != 1:
             raise ValueError(f"the programs live on {sorted(places)}, expected one space and one manifold for all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -220,4 +221,8 @@ def _names(arrays: dict[str, Array], name: str, where: str) -> tuple[str, ...]:
     array: Any = arrays[name]
     if array.ndim != 1 or array.dtype.kind != "U":
         raise ValueError(f"{where}: {name}: found {array.dtype} {array.shape}, expected strings of one dimension")
+    # Four bytes each, of whatever a file holds; above this there are no characters.
+    codes = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), dtype=np.uint32)
+    if codes.max(initial=0) > sys.maxunicode:
+        raise ValueError(f"{where}: {name}: found the code {codes.max()}, expected those of characters")
     return tuple(array.tolist())

@@ -49,7 +49,7 @@ class Reversible(Method):
             raise ValueError(
                 f"Reversible takes a RungeKutta on a fixed grid, such as RungeKutta('rk4', steps=20); got {self.base}."
             )
-        if self.mixing != 1:
+        if not isinstance(self.mixing, int | float) or self.mixing != 1:
             within("mixing", self.mixing, 0, 1)
 
     def resolve(self, problem: InitialValueProblem, save_at: Sequence[float] = ()) -> Scheme:

@@ -56,6 +56,8 @@ class RungeKutta(Method):
         steps = self.steps
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise ValueError(f"{self.name} takes steps >= 1, or None {self._without_steps()}; got {steps!r}.")
+        if not isinstance(self.per_row, bool):
+            raise ValueError(f"per_row must be True or False; got {self.per_row!r}.")
         if self.first_step is not None:
             within("first_step", self.first_step, 0)
         if self.controller is not None and not isinstance(self.controller, Controller):

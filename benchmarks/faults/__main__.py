@@ -1,0 +1,25 @@
+"""`python -m benchmarks.faults`: a subcommand for each module of this package that is one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import typer
+
+COMMANDS = ("feed", "kill")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def faults() -> None:
+    """Provoke faults and count those that are not met by a clear error."""
+
+
+for name in COMMANDS:
+    if find_spec(f"benchmarks.faults.{name}") is not None:
+        app.command(name)(getattr(import_module(f"benchmarks.faults.{name}"), name))
+
+if __name__ == "__main__":
+    app()
