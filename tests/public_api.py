@@ -11,11 +11,16 @@ from __future__ import annotations
 import ast
 import enum
 import inspect
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    # Not the folder of this file, in which `theory` would be the tests'.
+    sys.path[0] = str(Path(__file__).parents[1])
 
 import cde_nets
 
