@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cde_nets.atomic import write_atomically
 from cde_nets.texts import read_objects
 
@@ -27,6 +29,26 @@ def read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
         if lacking:
             raise ValueError(f"{path}, line {number}: found no {lacking[0]}, so no run; move the file away.")
     return rows
+
+
+def read_state(path: Path, device: torch.device, needed: Sequence[str]) -> dict[str, Any]:
+    """What an experiment put aside by torch.save, tensors and plain values: nothing else is unpickled.
+
+    Args:
+        path: of the file.
+        device: where the tensors go.
+        needed: names that it has.
+
+    Raises:
+        ValueError: a damaged file, or one without these names.
+    """
+    try:
+        found = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # of a damaged file: torch's, zipfile's and pickle's own, which have no common base
+        raise ValueError(f"{path} is damaged ({error}); move it away.") from error
+    if not isinstance(found, dict) or not set(needed) <= set(found):
+        raise ValueError(f"{path} is damaged: expected {', '.join(needed)}; move it away.")
+    return found
 
 
 class Kept:

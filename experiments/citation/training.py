@@ -21,6 +21,7 @@ from cde_nets.solver.status import succeeded
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import Split, principal_components, sizes, split
 from experiments.citation.rows import ROWS, Numbers, Row
+from experiments.kept import read_state
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -283,7 +284,7 @@ def run(
         A result a seed.
     """
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=runs.device, weights_only=True)
+        state = read_state(checkpoint, runs.device, ("generators", "unsolved"))
         # Generators and counts stay on the host.
         state["generators"] = [saved.cpu() for saved in state["generators"]]
         state["unsolved"] = state["unsolved"].cpu()

@@ -21,6 +21,7 @@ from experiments.hopfield.memories import corrupted
 from experiments.hopfield.methods import ROWS, Cell
 from experiments.hopfield.network import Hopfield, Shown
 from experiments.hopfield.settings import Settings
+from experiments.kept import read_state
 
 # Streams of random numbers of a trial: trials are the same whatever the method, and whichever run beside them.
 WEIGHTS, ORDER, START, CORRUPTION = range(4)
@@ -199,7 +200,7 @@ class Batch:
         """Go on from a checkpoint of these very trials, if there is one."""
         if not self.checkpoint.exists():
             return False
-        found = torch.load(self.checkpoint, map_location=self.images.device, weights_only=True)
+        found = read_state(self.checkpoint, self.images.device, ("of", "network", "optimiser", "history"))
         if found["of"] != self._name():
             return False
         network.load_state_dict(found["network"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
 from typing import Any
 
@@ -70,7 +71,9 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Arr
     try:
         version = np.lib.format.read_magic(stream)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, dtype = header(stream, max_header_size=MAX_HEADER)
+        # NumPy warns of headers that Python 2 wrote: they are read all the same.
+        with warnings.catch_warnings(action="ignore"):
+            shape, _, dtype = header(stream, max_header_size=MAX_HEADER)
     except KeyError as error:
         raise ValueError(f"{where}: found npy format {error}, expected 1.0 or 2.0") from error
     except Exception as error:  # numpy parses headers by Python's own parser, whose errors have no common base
@@ -82,5 +85,6 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Arr
     if min(shape, default=0) < 0 or found != expected:
         raise ValueError(f"{where}: found {found} bytes, expected {expected} for {dtype} of shape {shape}")
     stream.seek(0)
-    array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    with warnings.catch_warnings(action="ignore"):
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array
