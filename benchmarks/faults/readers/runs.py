@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from cde_nets.train.finished import read_run
 from safetensors.torch import load, save
 
 from benchmarks.faults.mutate import damaged, damaged_json, damaged_lines, damaged_text
@@ -20,6 +19,7 @@ from cde_nets.data import MNIST, Dataset
 from cde_nets.nn import ImageNetworkConfig
 from cde_nets.train import Run, TrainConfig, Trainer, load_network
 from cde_nets.train.checkpoint import NETWORK, checksum, load_tensors, save_network, save_tensors
+from cde_nets.train.finished import read_run
 from cde_nets.train.trainer import STATE
 
 SMALL = ImageNetworkConfig(size=12, classes=3, channels=3, intervals=(1, 1), count=4)
