@@ -121,12 +121,21 @@ def _state(folder: Path) -> Reader:
     going.start()
     good = [run.state.read_bytes(), going.run.state.read_bytes()]
 
+    # Made once for all that are refused: of those nothing is taken up.
+    ready = [trainer(going.run.folder)]
+
     def read(path: Path, raw: bytes) -> None:
-        shutil.copyfile(path, going.run.state)
-        again = trainer(going.run.folder)
-        again.resume()
-        progress = json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["about"])
-        same(vars(again._progress), progress["progress"], "progress")
+        going.run.state.write_bytes(raw)
+        again = ready[0]
+        before = vars(again._progress)
+        try:
+            again.resume()
+        except ValueError:
+            same(vars(again._progress), before, "what a state that is refused leaves")
+            raise
+        ready[0] = trainer(going.run.folder)
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        same(vars(again._progress), json.loads(header["__metadata__"]["about"])["progress"], "progress")
         # What was accepted can be gone on with.
         again.fit(_Silent())
         for path in (again.run.result, again.run.network):
