@@ -19,6 +19,9 @@ gradient climbs: the figure shows it. (The transpose of Theta is also missing in
 Each delta is used for all derivatives below it, so that the cost is linear in the depth. Node by node, each layer's
 delta by a chain of its own from the output, it is quadratic (Rumelhart, Hinton, Williams, "Learning representations by
 back-propagating errors", Nature 323, 1986). Counted are the flops of the matrix products, as torch counts them.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, backprop; Cuchiero, lecture 2, part II
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -96,13 +100,16 @@ HEADS = (
 
 
 @app.command()
+@less(globals(), DEPTHS=(1, 2, 4), DESCENTS=30)
 def backprop(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/backprop"),
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the rows.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare the recursion with autograd; write backprop.json and backprop.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     errors = {head.name: [difference(head, depth, seed) for depth in DEPTHS] for head in HEADS}
     counted = [flops(depth, seed) for depth in DEPTHS]
     counts = {name: [count[name] for count in counted] for name in counted[0]}
@@ -110,7 +117,7 @@ def backprop(
     content = {"seed": seed, "depths": DEPTHS, "errors": errors, "flops": counts, "losses": signs}
     columns = ("output and loss, by hidden layers", *map(str, DEPTHS))
     rows = [(name, *(f"{error:.1e}" for error in found)) for name, found in errors.items()]
-    write(NAME, out, publish, content, _picture(errors, counts, signs), columns, rows)
+    write(NAME, out, publish, content, _picture(errors, counts, signs), columns, rows, as_json=as_json)
 
 
 def network(depth: int, outputs: int, seed: int) -> Layers:

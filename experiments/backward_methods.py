@@ -16,11 +16,13 @@ leave out, and what cannot work should say so in its status:
 - a graph: gated recurrent units on a ring, all nodes one state.
 
 The same in float32 where the problem is well posed. Methods and their sources: docs/equilibrium.md.
+
+Subject: Equilibria
+Source: lecture Recurrent back propagation, implicit RNN; Liao et al. 2018
 """
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable
@@ -33,14 +35,13 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import figure, save, styled
+from cde_nets.plot.style import figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -258,28 +259,28 @@ def measure(problem: str, method: str, dtype: torch.dtype, seed: int) -> Found:
 
 
 @app.command()
+@less(globals(), MOST=200, SINGLE=SINGLE[:1])
 def backward_methods(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/backward_methods"),
     seed: Annotated[int, typer.Option(min=0, help="Of the problems.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare all backward methods with dense linear algebra; write backward_methods.json and backward_methods.png."""
+    out = begin(out, publish, quick=quick)
     jobs = [(p, m, torch.float64) for p in PROBLEMS for m in METHODS]
     jobs += [(p, m, torch.float32) for p in SINGLE for m in METHODS]
     found = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("backward methods", total=len(jobs))
         for job in jobs:
             found.append(measure(*job, seed))
             bar.advance(task)
     pictured = picture(found)
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": [vars(row) for row in found]}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "backward_methods.png")
-        write_atomically(numbers / "backward_methods.json", text.encode())
-    for dtype in ("float64", "float32"):
-        Console(width=150).print(table([row for row in found if row.dtype == dtype], dtype))
+    tables = [table([row for row in found if row.dtype == dtype], dtype) for dtype in ("float64", "float32")]
+    content = {"seed": seed, "rows": [vars(row) for row in found]}
+    leave("backward_methods", out, publish, content, pictured, *tables, as_json=as_json)
 
 
 LETTERS = {"converged": "", "done": "", "max_steps": "m", "diverged": "d", "breakdown": "b"}

@@ -13,6 +13,9 @@ Counted are the operations that torch carries out, function and gradient each as
 each multiplication with its addition, as `torch.utils.flop_counter` counts them; of pointwise operations one for each
 number of the result, and of sums one for each number summed. Copies and views are free. The kernels in C++ compute the
 same without torch's knowledge, so they are off.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, time complexity
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from torch.utils.flop_counter import flop_registry
 import cde_nets as cn
 from cde_nets.kernels import plain_steps
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -83,13 +87,16 @@ class Operations(TorchDispatchMode):
 
 
 @app.command()
+@less(globals(), SWEEPS=dict.fromkeys(SWEEPS, (1, 4, 16)))
 def cheap_gradient(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/cheap_gradient"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, control and starts; it changes no count.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Count function and gradient of flows; write cheap_gradient.json and cheap_gradient.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     found = [
         measure(family, {**USUAL, sweep: size}, seed) | {"sweep": sweep}
         for sweep, sizes in SWEEPS.items()
@@ -105,7 +112,7 @@ def cheap_gradient(
         ratios = [row["ratio"] for row in own]
         numbers = (f"{value:.2f}" for value in (min(ratios), max(ratios), max(row["products_ratio"] for row in own)))
         rows.append((family, str(len(own)), f"{max(row['variables'] for row in own):,}", *numbers))
-    write(NAME, out, publish, content, _picture(found), columns, rows)
+    write(NAME, out, publish, content, _picture(found), columns, rows, as_json=as_json)
 
 
 def measure(family: str, sizes: dict[str, int], seed: int) -> dict[str, Any]:

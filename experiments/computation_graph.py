@@ -19,6 +19,9 @@ r = 3 w_1/w_2 - exp(2 w_2). A third one grows with its number of inputs.
 
 (The lecture's own rule for products, the value times p / v, divides by zero at v = 0; products of what stands before
 and after each factor do not, and are as many.)
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, computation model and reverse mode
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ from typing import Annotated, Any
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -271,16 +274,17 @@ def chain(inputs: int) -> Graph:
 
 
 @app.command()
+@less(globals(), SIZES=(2, 4, 8))
 def computation_graph(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/computation_graph"),
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Trace the lecture's examples; write computation_graph.json and computation_graph.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     traced = [_traced(graph, inputs) for graph, inputs in EXAMPLES]
     costs = [cost(inputs) for inputs in SIZES]
-    for content in traced:
-        Console().print(_trace(content))
     columns = ("function", "at", "value", "gradient", "edges", "reverse", "forward, one sweep an input")
     rows = [
         (
@@ -296,7 +300,17 @@ def computation_graph(
     counts = (f"{last[name]:,}" for name in ("edges", "reverse", "forward"))
     rows.append((chain(2).title, f"{last['inputs']} inputs", "", "", *counts))
     content = {"examples": traced, "costs": costs}
-    write(NAME, out, publish, content, _picture(costs), columns, rows)
+    write(
+        NAME,
+        out,
+        publish,
+        content,
+        _picture(costs),
+        columns,
+        rows,
+        also=[_trace(one) for one in traced],
+        as_json=as_json,
+    )
 
 
 def cost(inputs: int) -> dict[str, int]:

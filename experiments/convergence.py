@@ -6,29 +6,30 @@ Left: every explicit method on a flow whose control is piecewise linear, against
 slope of the last halvings is printed beside the order. Right: the gradient of the continuous adjoint (`Backsolve`)
 against the exact gradient of the same steps (`Discrete`): an error of the way the gradient is computed, which the exact
 modes do not have at any step.
+
+Subject: Networks as flows
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from matplotlib.axes import Axes
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot import orders
+from cde_nets.plot.convergence import slope
+from cde_nets.plot.style import figure, styled
 from cde_nets.solver.flow.tableau import TABLEAUS
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -36,22 +37,28 @@ PIECES = 4
 # Where the errors are above rounding and below the region that is not yet asymptotic.
 STEPS = {1: (128, 256, 512, 1024), 2: (64, 128, 256, 512), 3: (32, 64, 128, 256), 4: (16, 32, 64, 128)}
 FINE = (16, 32, 64, 128)
+# Of the step of the adjoints, from that of the control.
+HALVINGS = 6
 ADJOINTS = ("euler", "midpoint", "bosh3", "rk4")
 
 
 @app.command()
+@less(globals(), STEPS={1: (128, 256), 2: (64, 128), 3: (32, 64), 4: (16, 32)}, FINE=(16, 32), HALVINGS=3)
 def convergence(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/convergence"),
     seed: Annotated[int, typer.Option(min=0, help="Of the fields, the control and the points.")] = 1,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure convergence slopes and the continuous adjoint's error; write convergence.json and convergence.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     fields, control, x = _system(seed)
     truth = _reference(fields, control, x)
     rows: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("convergence", total=len(TABLEAUS) + len(ADJOINTS))
         for name, tableau in TABLEAUS.items():
             steps = STEPS.get(tableau.order, FINE)
@@ -59,7 +66,7 @@ def convergence(
             rows.append(_row("flow", name, tableau.order, steps, errors))
             bar.advance(task)
         for name in ADJOINTS:
-            steps = tuple(PIECES * 2**k for k in range(7))
+            steps = tuple(PIECES * 2**k for k in range(HALVINGS + 1))
             errors = [_backsolve_error(fields, control, x, name, n) for n in steps]
             rows.append(_row("backsolve", name, TABLEAUS[name].order, steps, errors))
             bar.advance(task)
@@ -70,12 +77,8 @@ def convergence(
         _draw(right, [row for row in rows if row["of"] == "backsolve"], "relative error of the control's gradient")
         left.set_title("explicit methods: order in brackets")
         right.set_title("continuous adjoint against the exact gradient")
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "convergence.png")
-        write_atomically(numbers / "convergence.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "rows": rows}
+    leave("convergence", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def _system(seed: int) -> tuple[cn.PolynomialFields, cn.PiecewiseLinearControl, Tensor]:
@@ -117,23 +120,15 @@ def _backsolve_error(fields: Any, control: Any, x: Tensor, name: str, steps: int
 
 
 def _row(of: str, name: str, order: int, steps: tuple[int, ...], errors: list[float]) -> dict[str, Any]:
-    # The last halvings that rounding does not touch.
-    kept = [(n, e) for n, e in zip(steps, errors, strict=True) if e > 1e-12][-3:]
-    slope = -float(np.polyfit(np.log([n for n, _ in kept]), np.log([e for _, e in kept]), 1)[0])
-    return {"of": of, "method": name, "order": order, "slope": slope, "steps": list(steps), "errors": errors}
+    fitted = slope([1 / n for n in steps], errors, name=name)
+    return {"of": of, "method": name, "order": order, "slope": fitted, "steps": list(steps), "errors": errors}
 
 
 def _draw(ax: Axes, rows: list[dict[str, Any]], label: str) -> None:
-    for row in rows:
-        # A method looks the same in both pictures.
-        number = list(TABLEAUS).index(row["method"])
-        widths = [1 / n for n in row["steps"]]
-        marker = "o" if number < len(COLOURS) else "s"
-        name, colour = f"{row['method']} ({row['order']}): {row['slope']:.2f}", COLOURS[number % len(COLOURS)]
-        ax.loglog(widths, row["errors"], marker=marker, markersize=3.5, color=colour, label=name)
-    ax.set_xlabel("step width")
+    measured = {row["method"]: ([1 / n for n in row["steps"]], row["errors"]) for row in rows}
+    # A method looks the same in both pictures.
+    orders(measured, {row["method"]: row["order"] for row in rows}, ax, among=list(TABLEAUS))
     ax.set_ylabel(label)
-    ax.legend(fontsize=7, title="method (order): slope", title_fontsize=7)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -22,11 +22,13 @@ entry between nodes further apart than k. What is left of the Neumann series is 
 but much weaker, as r < q.
 
 The derivatives are those of the implicit function theorem, through `cde_nets.solve` of the coupled state.
+
+Subject: Equilibria
+Source: Liao et al. 2018, appendix, section 1.1
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +41,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -83,14 +84,18 @@ class Measured:
 
 
 @app.command()
+@less(globals(), NODES=12)
 def cycle_influence(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/cycle_influence"),
     seed: Annotated[int, typer.Option(min=0, help="Of the matrices and the inputs.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure how influence decays on a cycle; write cycle_influence.json and cycle_influence.png."""
+    out = begin(out, publish, quick=quick)
     found = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("cycle influence", total=len(MAPS) * len(FACTORS))
         for name, size in MAPS:
             for q in FACTORS:
@@ -98,12 +103,7 @@ def cycle_influence(
                 bar.advance(task)
     pictured = _picture(found)
     content = {"seed": seed, "nodes": NODES, "inputs": INPUT, "rows": [vars(row) for row in found]}
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "cycle_influence.png")
-        write_atomically(numbers / "cycle_influence.json", text.encode())
-    Console().print(_table(found))
+    leave("cycle_influence", out, publish, content, pictured, _table(found), as_json=as_json)
 
 
 def measure(name: str, q: float, nodes: int, size: int, seed: int) -> Measured:

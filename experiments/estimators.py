@@ -6,6 +6,8 @@ Five folds of cross-validation, several times over with other folds, on data tha
 anew for each seed. Beside ours stand a linear model and a multilayer perceptron with default settings, all on
 standardised features and, in regression by the perceptron, a standardised target, as ours does it inside. Ours has its
 default settings, too, which were chosen on folds of other seeds than these.
+
+Subject: Estimators
 """
 
 from __future__ import annotations
@@ -23,9 +25,7 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import Progress
 from sklearn import datasets
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -38,9 +38,11 @@ from threadpoolctl import threadpool_limits
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave
 from experiments.kept import read_lines
-from experiments.pages import check, fill
+from experiments.pages import fill
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -67,27 +69,21 @@ PAGE = "estimators.md"
 def estimators(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/estimators"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed, of folds, drawn data and models.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="Three data sets, one seed.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds; 1 with --quick.")] = 3,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder, the table into its page.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Cross-validate; write estimators.json, estimators.md and estimators.png. A run that was stopped goes on."""
-    if publish is not None:
-        if quick:
-            raise typer.BadParameter("--quick is a trial of the command; the page has the whole: leave one of the two.")
-        try:
-            check(publish / PAGE, "estimators")
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+    out = begin(out, publish, quick=quick, page=PAGE, mark="estimators")
     torch.set_num_threads(threads)
-    out.mkdir(parents=True, exist_ok=True)
-    kept = out / ("quick.jsonl" if quick else "folds.jsonl")
+    kept = out / "folds.jsonl"
     lines = read_lines(kept, ("data", "model", "seed"))
     done = {(row["data"], row["model"], row["seed"]): row for row in lines}
     names = QUICK if quick else tuple(DATA)
     cells = [(n, m, s) for s in range(seed, seed + (1 if quick else seeds)) for n in names for m in MODELS]
-    with Progress(console=Console(stderr=True), transient=True) as bar, threadpool_limits(threads):
+    with progress() as bar, threadpool_limits(threads):
         task = bar.add_task("estimators", total=len(cells))
         for cell in cells:
             if cell not in done:
@@ -97,14 +93,11 @@ def estimators(
     rows = [done[cell] for cell in cells]
     summed = summary(rows)
     pictured, table = picture(summed), markdown(summed)
-    text = json.dumps({"seed": seed, "threads": threads, "summary": summed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "estimators.png")
-        write_atomically(numbers / "estimators.json", text.encode())
     write_atomically(out / "estimators.md", table.encode())
     if publish is not None:
         fill(publish / PAGE, "estimators", table)
-    Console().print(Markdown(table))
+    content = {"seed": seed, "threads": threads, "summary": summed, "rows": rows}
+    leave("estimators", out, publish, content, pictured, Markdown(table), as_json=as_json)
 
 
 def model(name: str, classes: bool, seed: int) -> Any:

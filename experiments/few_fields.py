@@ -7,6 +7,9 @@ that brackets fill the polynomial fields of some degree. One proof is enough for
 full is an open condition on the coefficients whose complement is an algebraic set. Where nothing is proved the degree
 that would have to be filled is beyond what fits in the time, and nothing is said against these fields. One field never
 generates anything but itself. The last row are the two explicit fields of `theory.two_fields`, which do at every m.
+
+Subject: What flows can interpolate
+Source: Cuchiero, lecture 2, first result, remarks
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import theory
 from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
 from cde_nets.texts import read_object
+from experiments.cluster import workers
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -35,32 +39,43 @@ DIMS, COUNTS = (2, 3, 4, 5), (1, 2, 3, 4, 5, 6)
 
 
 @app.command()
+@less(globals(), DIMS=(2, 3), COUNTS=(1, 2, 3, 4))
 def few_fields(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/few_fields"),
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
-    trials: Annotated[int, typer.Option(min=1, help="Draws for each number of fields.")] = 10,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For each draw.")] = 60.0,
+    trials: Annotated[int, typer.Option(min=1, help="Draws for each number of fields; 2 with --quick.")] = 10,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each draw; at most 3 with --quick.")] = 60.0,
     jobs: Annotated[int, typer.Option(help="Processes, -1 for one on each core.")] = 1,
+    quick: Quick = False,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers take the draws.")] = None,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Certify random families of few fields; write few_fields.json and few_fields.png."""
-    out.mkdir(parents=True, exist_ok=True)
+    out = begin(out, publish, quick=quick)
+    if quick:
+        trials, seconds = min(trials, 2), min(seconds, 3.0)
     settings = {"seed": seed, "trials": trials, "seconds": seconds}
+    with workers(dask):
+        rows = _measured(out, settings, jobs)
+    content = settings | {"rows": rows}
+    leave("few_fields", out, publish, content, _picture(rows), _table(rows), as_json=as_json)
+
+
+def _measured(out: Path, settings: dict[str, Any], jobs: int) -> list[dict[str, Any]]:
+    """All rows, those of an interrupted run with the same settings among them."""
+    seed, trials, seconds = settings["seed"], settings["trials"], settings["seconds"]
     rows = _earlier(out / "few_fields.json", settings)
     done = {(row["dim"], row["count"], row["family"]) for row in rows}
     cells = [(m, d, "random") for m in DIMS for d in COUNTS] + [(m, 2, "explicit") for m in DIMS]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         for dim, count, family in bar.track([cell for cell in cells if cell not in done], description="few fields"):
             random = family == "random"
             rows.append(measure(dim, count, trials, seed, seconds, jobs) if random else explicit(dim, seed))
+            # Kept at once: a run that is stopped goes on from here.
             text = json.dumps(settings | {"rows": rows}, indent=1) + "\n"
             write_atomically(out / "few_fields.json", text.encode())
-    pictured = _picture(rows)
-    save(pictured, out / "few_fields.png")
-    if publish is not None:
-        save(pictured, publish / "images" / "few_fields.png")
-        write_atomically(publish / "results" / "few_fields.json", (out / "few_fields.json").read_bytes())
-    Console().print(_table(rows))
+    return rows
 
 
 def _earlier(file: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

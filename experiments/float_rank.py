@@ -15,11 +15,12 @@ being dyadic rationals, are computed exactly. Two cases:
   so that float64 holds A^2 exactly and the fields commute as they stand in floats; products of three matrices are
   rounded, and brackets of the noise grow with |A|, above any tolerance that knows only the largest singular value.
   A times 2**k is the same family in another unit of time, and rounded alike; the rank that floats see depends on it.
+
+Subject: What flows can interpolate
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,12 @@ import numpy.typing as npt
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot import singular_values
+from cde_nets.plot.style import COLOURS, figure, look, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 from theory import exact_array, monomial_exponents
 from theory.primes import random_prime
 from theory.rowspace import RowSpace, centred
@@ -52,7 +53,8 @@ SPREAD = 0.1
 BITS, DIM, COMMUTING_DEPTH, COMMUTING_POINTS = 21, 3, 7, 6
 UNITS = (24, 23, 22, 21, 20, 19, 18, 17, 16)
 UNIT = 18
-COLOUR = {"exact": COLOURS[7], "plain": COLOURS[5], "unit": COLOURS[0]}
+# Of the ranks in floats as of the singular values that they are counted from.
+COLOUR = {"exact": COLOURS[7], "plain": look(0)["color"], "unit": look(1)["color"]}
 NAMES = {"exact": "exact", "plain": "float64, rows as they are", "unit": "float64, rows of length one"}
 
 
@@ -81,14 +83,18 @@ class Ranks:
 
 
 @app.command()
+@less(globals(), SPREADS=(1.0, SPREAD), UNITS=(24, UNIT), WIDTH=60)
 def float_rank(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/float_rank"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, the choice of brackets and the prime.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare float ranks with exact ones; write float_rank.json and float_rank.png."""
+    out = begin(out, publish, quick=quick)
     found: dict[str, dict[float, Ranks]] = {"generic": {}, "commuting": {}}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("float rank", total=len(SPREADS) + len(UNITS))
         for spread in SPREADS:
             found["generic"][spread] = generic(spread, seed)
@@ -102,12 +108,8 @@ def float_rank(
         for case, sweep in found.items()
         for at, ranks in sweep.items()
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "float_rank.png")
-        write_atomically(numbers / "float_rank.json", text.encode())
-    Console().print(_table(found))
+    content = {"seed": seed, "rows": rows}
+    leave("float_rank", out, publish, content, pictured, _table(found), as_json=as_json)
 
 
 def generic(spread: float, seed: int) -> Ranks:
@@ -246,8 +248,9 @@ def _picture(found: dict[str, dict[float, Ranks]], norm: float) -> Figure:
     with styled():
         panels = pictured.subplots(2, 3)
         for row, (case, at) in zip(panels, (("generic", SPREAD), ("commuting", UNIT)), strict=True):
-            _draw_values(row[0], found[case][at])
             ranks = found[case][at]
+            values = {NAMES[name]: sigma for name, sigma in ranks.singular_values.items()}
+            singular_values(values, row[0], tolerance=ranks.tolerance, exact_rank=ranks.exact[-1], legend=False)
             depths = range(1, len(ranks.exact) + 1)
             _draw_ranks(row[1], depths, [ranks])
             row[1].set(xlabel="bracket depth", ylabel="rank", xticks=depths)
@@ -272,26 +275,6 @@ def _picture(found: dict[str, dict[float, Ranks]], norm: float) -> Figure:
         handles, labels = panels[0, 1].get_legend_handles_labels()
         pictured.legend(handles, labels, loc="outside lower center", ncols=3)
     return pictured
-
-
-def _draw_values(ax: Axes, ranks: Ranks) -> None:
-    for name, values in ranks.singular_values.items():
-        # What has underflown has no place on a logarithmic axis.
-        shown = [value if value > 0 else np.nan for value in values]
-        ax.semilogy(range(1, len(shown) + 1), shown, "o-", markersize=3, linewidth=1, color=COLOUR[name])
-    ax.axhline(ranks.tolerance, color="#666666", linestyle="--", linewidth=1)
-    exact = ranks.exact[-1]
-    ax.axvline(exact + 0.5, color=COLOUR["exact"], linewidth=1)
-    # Words go where the values leave room: these fall along the diagonal, or early.
-    high = 2 * exact > ranks.full_rank
-    kept: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
-    side, up = ("left", "top") if high else ("right", "bottom")
-    at, shift = (0, (4, -4)) if high else (1, (-4, 4))
-    ax.annotate("tolerance", (at, ranks.tolerance), shift, ha=side, va=up, **kept)
-    kept["xycoords"] = ("data", "axes fraction")
-    side, up = ("right", "top") if high else ("left", "bottom")
-    ax.annotate(f"exact rank {exact}", (exact + 0.5, high), (-4 if high else 4, 0), ha=side, va=up, **kept)
-    ax.set(xlabel="index", ylabel="singular value / the largest")
 
 
 def _draw_ranks(ax: Axes, x: Sequence[float], ranks: Sequence[Ranks]) -> None:

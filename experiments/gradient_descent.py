@@ -16,6 +16,9 @@ With 1/L < eta < 2/L descent still converges, without this bound: on a quadratic
 multiplied by 1 - eta s at every step. With eta > 2/L that of the largest curvature grows, and the iterates leave.
 
 Gradient descent is Euler's method on the gradient flow x' = -grad f(x), and runs here as that, by `cde_nets.solve`.
+
+Subject: Descent and backpropagation
+Source: Cuchiero, lecture 2, classical convergence result
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from torch import Tensor
 
 import cde_nets as cn
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -77,13 +81,16 @@ class Objective:
 
 
 @app.command()
+@less(globals(), STEPS=60, WORST=(1, 4, 30))
 def gradient_descent(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/gradient_descent"),
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Draw the bound over runs; write gradient_descent.json and gradient_descent.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     runs = [measure(objective, rate) for objective in (quadratic(), logistic(seed)) for rate in SHORT]
     worst = [worst_case(k) for k in WORST]
     longer = [follow(rate) for rate in RATES]
@@ -96,7 +103,7 @@ def gradient_descent(
     huber = worst[-1]
     numbers = (f"{huber[name]:.3g}" for name in ("ratio", "gap", "bound"))
     rows.append((f"Huber, worst at k = {huber['k']}", "1", *numbers))
-    write(NAME, out, publish, content, _picture(runs, worst, longer), columns, rows)
+    write(NAME, out, publish, content, _picture(runs, worst, longer), columns, rows, as_json=as_json)
 
 
 def quadratic() -> Objective:

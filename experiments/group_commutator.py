@@ -14,11 +14,13 @@ fields in the order in which they are driven, and along V, W, -V, -W it is t^2 [
 Measured are the slopes, on doubly logarithmic scales, of the motion |X_1 - x|, which is 2, and of the remainder
 |X_1 - x - t^2 [W, V](x)|, which is 3. With the other sign what remains has slope 2: whoever writes (AB - BA) x for
 [V, W] beside the definition above has slipped.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, why Lie brackets
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,16 +32,15 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from scipy.linalg import expm
 from torch import Tensor
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -85,15 +86,19 @@ class Measured:
 
 
 @app.command()
+@less(globals(), TIMES=TIMES[:5])
 def group_commutator(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/group_commutator"),
     seed: Annotated[int, typer.Option(min=0, help="Of the fields and the points.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure the group commutator's slopes; write group_commutator.json and group_commutator.png."""
+    out = begin(out, publish, quick=quick)
     families: dict[str, Family] = {"linear fields, m = 3": linear(seed), "quadratic fields, m = 2": quadratic(seed)}
     found = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("group commutator", total=len(families))
         for name, fields in families.items():
             x = torch.randn(POINTS, fields.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -106,12 +111,7 @@ def group_commutator(
     rows = [{**vars(row), "slopes": slopes(row)} for row in found]
     drawn = {"t": LOOP_TIME, "start": loop[0].tolist(), "end": loop[-1].tolist(), "bracket_W_V": along.tolist()}
     content = {"seed": seed, "method": METHOD, "steps_a_leg": STEPS, "times": TIMES, "rows": rows, "loop": drawn}
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "group_commutator.png")
-        write_atomically(numbers / "group_commutator.json", text.encode())
-    Console().print(_table(found))
+    leave("group_commutator", out, publish, content, pictured, _table(found), as_json=as_json)
 
 
 def linear(seed: int) -> cn.LinearFields:

@@ -7,46 +7,34 @@ Every rank is `theory.growth_vector`'s: a lower bound, proved modulo a prime. Be
 they do not, other seeds are tried, and what remains is published as "at least". Work grows as 3**depth. The ridge case
 (seven cubic fields at ten times fifty numbers) is full at depth 4; it wants the most random directions, and takes some
 ten seconds.
+
+Subject: What flows can interpolate
+Source: Cuchiero, lecture 2, universal N-point interpolation
 """
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
-from theory.bounds import Bound, by_depth
+from cde_nets.plot import growth_bars, growth_legend
+from cde_nets.plot.style import figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
+from theory.bounds import by_depth
 
 app = typer.Typer(add_completion=False)
 
-# What stops a rank, in the order in which ties are decided, and its colour. Of a value, not of a lower bound.
-FULL, SPHERES, LINEAR, POLYNOMIALS, LETTERS = (
-    "all of the space, mN",
-    "tangent to spheres, (m − 1)N",
-    "all linear fields, m²",
-    "all polynomial fields of this degree",
-    "the free Lie algebra (Witt)",
-)
-# How the reasons of `theory.bounds` begin.
-REASONS = {"m N": FULL, "(m - 1)": SPHERES, "linear": LINEAR, "all polynomial": POLYNOMIALS, "the free": LETTERS}
-LIMITS = {FULL: COLOURS[2], LETTERS: COLOURS[4], POLYNOMIALS: COLOURS[0], LINEAR: COLOURS[1], SPHERES: COLOURS[5]}
-OPEN = "#bbbbbb"
 # Seeds that are tried where a rank is below its upper bound.
 RETRIES = 3
 
@@ -92,31 +80,34 @@ CASES = (
 
 
 @app.command()
+@less(globals(), CASES=(Case("quadratic", 4, 10), *CASES[4:]))
 def growth_vectors(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/growth_vectors"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, primes and directions.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure ranks by depth; write growth_vectors.json and growth_vectors.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
+    found: list[theory.Growth] = []
     rows: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("growth vectors", total=len(CASES))
         for case in CASES:
-            rows.append(measure(case, seed))
+            vector, primes = measure(case, seed)
+            found.append(vector)
+            rows.append(_row(case, vector, primes))
             bar.advance(task)
-    pictured = _picture(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "cases": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "growth_vectors.png")
-        write_atomically(numbers / "growth_vectors.json", text.encode())
-    Console().print(_table(rows))
+    pictured = _picture(found)
+    content = {"seed": seed, "cases": rows}
+    leave("growth_vectors", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
-def measure(case: Case, seed: int) -> dict[str, Any]:
-    """The ranks of a case by depth, the upper bounds, and which of the two are equal."""
+def measure(case: Case, seed: int) -> tuple[theory.Growth, list[int]]:
+    """The growth vector of a case, by the best of several seeds where one leaves a rank open, and all their primes."""
     program = _fields(case, seed).exact()
     points = np.random.default_rng([seed, 1]).standard_normal((case.points, case.dim))
     full = case.dim * case.points
@@ -132,28 +123,28 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
             ranks = ranks[: ranks.index(most) + 1]
         primes.append(found.prime)
         draws += found.draws
-        bounds = [by_depth(program, case.points, depth) for depth in range(1, len(ranks) + 1)]
-        if all(rank == bound.rank for rank, bound in zip(ranks, bounds, strict=True)):
+        bounds = tuple(by_depth(program, case.points, depth) for depth in range(1, len(ranks) + 1))
+        best = replace(found, ranks=tuple(ranks), bounds=bounds, draws=draws)
+        if all(best.known):
             break
+    return best, primes
+
+
+def _row(case: Case, found: theory.Growth, primes: list[int]) -> dict[str, Any]:
     return {
         "title": case.title,
         "family": case.family,
         "dim": case.dim,
         "points": case.points,
         "count": case.count,
-        "full_rank": full,
-        "ranks": ranks,
-        "upper_bounds": [bound.rank for bound in bounds],
-        "limits": [limit(bound) for bound in bounds],
-        "known": [rank == bound.rank for rank, bound in zip(ranks, bounds, strict=True)],
+        "full_rank": case.dim * case.points,
+        "ranks": list(found.ranks),
+        "upper_bounds": [bound.rank for bound in found.bounds],
+        "limits": [bound.limit.value for bound in found.bounds],
+        "known": list(found.known),
         "primes": primes,
-        "draws": draws,
+        "draws": found.draws,
     }
-
-
-def limit(bound: Bound) -> str:
-    """What the picture calls a bound."""
-    return next(name for start, name in REASONS.items() if bound.reason.startswith(start))
 
 
 def _fields(case: Case, seed: int) -> Any:
@@ -165,44 +156,25 @@ def _fields(case: Case, seed: int) -> Any:
     return cn.SphericalFields(drawn) if case.family == "spherical" else drawn
 
 
-def _picture(rows: list[dict[str, Any]]) -> Figure:
-    pictured = figure(9.0, 5.6)
+def _picture(found: list[theory.Growth]) -> Figure:
+    pictured, across = figure(9.0, 5.6), math.ceil(len(found) / 2)
     with styled():
-        panels = pictured.subplots(2, math.ceil(len(rows) / 2), squeeze=False).ravel()
-        for ax, row in zip(panels, rows, strict=False):
-            _draw(ax, row)
-        for ax in panels[len(rows) :]:
+        panels = pictured.subplots(2, across, squeeze=False).ravel()
+        for number, (ax, case, vector) in enumerate(zip(panels, CASES, found, strict=False)):
+            growth_bars(vector, ax, legend=False)
+            ax.set_title(case.title)
+            if number % across:
+                ax.set_ylabel("")
+        for ax in panels[len(found) :]:
             ax.set_axis_off()
-        for ax in panels[:: math.ceil(len(rows) / 2)]:
-            ax.set_ylabel("rank")
-        reached = {limit for row in rows for limit, known in zip(row["limits"], row["known"], strict=True) if known}
-        handles = [Patch(color=colour, label=limit) for limit, colour in LIMITS.items() if limit in reached]
-        if not all(known for row in rows for known in row["known"]):
-            handles.append(Patch(color=OPEN, label="a lower bound only"))
         pictured.legend(
-            handles=handles, loc="outside lower center", ncols=3, title="what the rank is equal to", frameon=False
+            handles=growth_legend(found),
+            loc="outside lower center",
+            ncols=3,
+            title="what the rank is equal to",
+            frameon=False,
         )
     return pictured
-
-
-def _draw(ax: Axes, row: dict[str, Any]) -> None:
-    depths, full = range(1, len(row["ranks"]) + 1), row["full_rank"]
-    colours = [LIMITS[limit] if known else OPEN for limit, known in zip(row["limits"], row["known"], strict=True)]
-    bars = ax.bar(depths, row["ranks"], 0.72, color=colours)
-    said = [_said(rank, known) for rank, known in zip(row["ranks"], row["known"], strict=True)]
-    for label in ax.bar_label(bars, said, padding=2):
-        # Over the dashed line where it comes too near.
-        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-        label.set_zorder(3)
-    ax.axhline(full, color="black", linestyle="--", linewidth=1)
-    ax.annotate(
-        f"mN = {full}", (0, full), (3, 3), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8
-    )
-    ax.set_title(row["title"])
-    ax.set_xlabel("bracket depth")
-    ax.set_xticks(depths)
-    ax.set_ylim(0, 1.18 * full)
-    ax.grid(axis="x", visible=False)
 
 
 def _said(rank: int, known: bool) -> str:

@@ -12,6 +12,9 @@ Points and targets are uniform in [-1, 1]^m, y = lambda (X_1 - x), fields are dr
 
 Each trial is a line of trials.jsonl once it is done; a command that was stopped goes on where it stood. A trial whose
 time is up counts as not reached, so that success depends on the machine: seconds are kept beside it.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, main result
 """
 
 from __future__ import annotations
@@ -30,14 +33,14 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import COLOURS, figure, save, styled
+from experiments.command import Json, Quick, begin, less
 from experiments.kept import read_lines
+from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
 
@@ -89,6 +92,8 @@ POINTS = (2, 5, 10, 20, 50)
 FAMILIES = {"five": (2, 5), "polynomial": (10, 20), "ridge": (10, 20)}
 # M for six fields and eighteen numbers asked for, so that M d / (m N) = M / 3; all with 24 steps of the method.
 NUMBERS = (3, 4, 6, 8, 12, 24)
+# Points of the smallest lambda, and the seconds that its search may take.
+SMALLEST_POINTS, PATIENCE = 10, 120.0
 
 
 def trials(part: Part, seeds: int) -> Iterator[Trial]:
@@ -105,8 +110,8 @@ def trials(part: Part, seeds: int) -> Iterator[Trial]:
             for steps in NUMBERS:
                 yield Trial(part.value, "polynomial", 3, 6, 6, seed, 5.0, steps, 24 // steps, seconds=5.0)
         else:
-            yield Trial(part.value, "polynomial", 2, 5, 10, seed, None, seconds=120.0)
-            yield Trial(part.value, "polynomial", 2, 5, 10, seed, refine_to=1e-8, seconds=120.0)
+            yield Trial(part.value, "polynomial", 2, 5, SMALLEST_POINTS, seed, None, seconds=PATIENCE)
+            yield Trial(part.value, "polynomial", 2, 5, SMALLEST_POINTS, seed, refine_to=1e-8, seconds=PATIENCE)
 
 
 # Seeds of a part: those that are asked for, but no more than these, as trials of some take minutes.
@@ -114,23 +119,34 @@ MOST_SEEDS = {Part.GOALS: 20, Part.GROWTH: 2, Part.NUMBERS: 20, Part.SMALLEST: 4
 
 
 @app.command()
+@less(
+    globals(),
+    GOALS=((4, 10, 4),),
+    POINTS=(2, 5),
+    NUMBERS=(6, 12),
+    SMALLEST_POINTS=4,
+    MOST_SEEDS=dict.fromkeys(MOST_SEEDS, 1),
+    PATIENCE=10.0,
+)
 def interpolation(
     part: Annotated[list[Part] | None, typer.Option(help="Which parts; all where none is named.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="At most; 20, 2, 20 and 4 of the four parts are the most.")] = 20,
     out: Annotated[Path, typer.Option(help="Folder of the trials and the figure.")] = Path("runs/interpolation"),
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Steer points to targets many times; write trials.jsonl and interpolation.png."""
     torch.set_num_threads(threads)
-    out.mkdir(parents=True, exist_ok=True)
+    out = begin(out, publish, quick=quick)
     kept = out / "trials.jsonl"
     rows = read_lines(kept, list(Trial.__dataclass_fields__))
     done = {_key(row) for row in rows}
     wanted = [
         t for p in part or list(Part) for t in trials(p, min(seeds, MOST_SEEDS[p])) if _key(asdict(t)) not in done
     ]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("trials", total=len(wanted))
         for trial in wanted:
             rows.append(measure(trial))
@@ -139,9 +155,9 @@ def interpolation(
     pictured = picture(rows)
     save(pictured, out / "interpolation.png")
     if publish is not None:
-        save(pictured, publish / "images" / "interpolation.png")
+        write_atomically(publish / "images" / "interpolation.png", (out / "interpolation.png").read_bytes())
         write_atomically(publish / "results" / "interpolation.jsonl", kept.read_bytes())
-    Console().print(table(rows))
+    say(as_json, {"trials": rows}, table(rows))
 
 
 def measure(trial: Trial) -> dict[str, Any]:

@@ -8,34 +8,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from cde_nets.atomic import write_atomically
 from cde_nets.plot.style import save
-from experiments.pages import check, fill
+from experiments.command import begin
+from experiments.pages import fill
+from experiments.shown import say
 
 PAGE = "lectures.md"
 Rows = Sequence[Sequence[str]]
 
 
-def ready(name: str, publish: Path | None, *, quick: bool = False) -> None:
-    """Refuse, before work starts, to publish what has no place in the page or is a quick run.
+def ready(name: str, out: Path, publish: Path | None, *, quick: bool = False) -> Path:
+    """Refuse, before work starts, what cannot be written, and to publish a quick run or what has no place in the page.
+
+    Returns:
+        The folder of the files, as `begin`.
 
     Raises:
         typer.BadParameter: the message says which.
     """
-    if publish is None:
-        return
-    if quick:
-        raise typer.BadParameter("--quick shows that all runs; it is not to be published: leave --publish out.")
-    try:
-        check(publish / PAGE, name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    return begin(out, publish, quick=quick, page=PAGE, mark=name)
 
 
 def write(
@@ -46,6 +43,9 @@ def write(
     pictured: Figure,
     columns: Sequence[str],
     rows: Rows,
+    *,
+    also: Sequence[RenderableType] = (),
+    as_json: bool = False,
 ) -> None:
     """Write NAME.json and NAME.png, copy both to docs and fill the page's table where asked, and print that table.
 
@@ -57,8 +57,9 @@ def write(
         pictured: the figure.
         columns: of the table.
         rows: of the table, a cell for each column.
+        also: what is printed before the table.
+        as_json: print the content instead.
     """
-    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     save(pictured, out / f"{name}.png")
     picture = small(out / f"{name}.png")
@@ -70,7 +71,7 @@ def write(
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    say(as_json, content, *also, table)
 
 
 def small(picture: Path) -> bytes:

@@ -12,6 +12,9 @@ Machine Learning", 2006, section 4.1.3 and figure 4.4). Far points with the wron
 loss grows linearly, the squared one with the square.
 
 Squared loss is solved in closed form, logistic loss by Newton's method on its gradient, `cde_nets.solve`.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, machine learning problems
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from torch import Tensor
 
 import cde_nets as cn
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -42,13 +46,16 @@ TOLERANCE = cn.Tolerance(1e-12, 1e-12)
 
 
 @app.command()
+@less(globals(), DISTANCES=(0.0, 10.0, 20.0), TEST=500)
 def logistic(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/logistic"),
     seed: Annotated[int, typer.Option(min=0, help="Of the points.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Fit both losses beside outliers; write logistic.json and logistic.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     found = {kind: [measure(seed, sign, distance) for distance in DISTANCES] for kind, sign in KINDS.items()}
     content = {"seed": seed, "outliers": OUTLIERS, "distances": DISTANCES, "rows": found}
     rows = [
@@ -56,7 +63,7 @@ def logistic(
         for kind, measured in found.items()
         for row in (measured[0], measured[len(measured) // 2], measured[-1])
     ]
-    write(NAME, out, publish, content, _picture(seed, found), (f"{OUTLIERS} outliers", *FITS), rows)
+    write(NAME, out, publish, content, _picture(seed, found), (f"{OUTLIERS} outliers", *FITS), rows, as_json=as_json)
 
 
 def draw(seed: int, count: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,9 @@
 Fields, controls, order and moves of the images are drawn anew for each seed; the epoch is chosen on 5,000 validation
 images; the test images are evaluated once a run. A run that was stopped goes on where it stood when the command is
 given again, and a finished one is read back.
+
+Subject: MNIST
+Source: Cuchiero, lecture 2, consequences for training
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import errors, notify
 from cde_nets.data import MNIST, load_mnist
 from cde_nets.nn import ImageNetworkConfig
 from cde_nets.plot import run_pictures
 from cde_nets.plot.style import COLOURS, figure, plain_log_ticks, save, styled
 from cde_nets.train import Run, TrainConfig, load_network
+from experiments.at_hand import few_images
+from experiments.command import Json, Quick, begin
+from experiments.shown import say
 from experiments.trained import result_of
 
 app = typer.Typer(add_completion=False)
@@ -33,21 +39,26 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def mnist_seeds(
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, .., one run each.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, .., one run each; 1 with --quick.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of the runs, the results and the figure.")] = Path(
         "runs/mnist_seeds"
     ),
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the four MNIST files.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images; 2 with --quick.")] = None,
+    quick: Quick = False,
     publish: Annotated[
         Path | None, typer.Option(help="Copy the results, the figure and the first run's pictures to this docs folder.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Train MNIST from several seeds; write results.jsonl and errors.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
-    console = Console(stderr=True)
-    data = load_mnist(data_dir, notify=console.print)
+    console = errors()
+    if quick:
+        seeds, epochs = 1, 2
+    data = few_images(data_dir, notify) if quick else load_mnist(data_dir, notify=notify)
     console.print(f"data: {data.source}")
     rows = []
     for seed in range(seeds):
@@ -58,7 +69,7 @@ def mnist_seeds(
     save(errors_figure([Run(out / f"seed-{seed}").read_metrics() for seed in range(seeds)], rows), out / "errors.png")
     if publish is not None:
         _publish(out, data, publish)
-    Console().print(_table(rows))
+    say(as_json, {"rows": rows}, _table(rows))
 
 
 def errors_figure(metrics: list[list[dict[str, Any]]], rows: list[dict[str, Any]]) -> Figure:

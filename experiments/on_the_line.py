@@ -9,11 +9,13 @@ is what follows from that. Points under random controls keep their order, howeve
 never targets in another order, as long as it is asked for the ODE (`refine_to`). Asked only for a few steps of Euler,
 it finds controls under which points jump over each other: a residual network is bound by no order, and the ODE of the
 same control does something else. The same points at (x, 0) in the plane change their order, ODE and all.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, first result, remarks
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -27,15 +29,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -84,19 +85,23 @@ CASES = (
 
 
 @app.command()
+@less(globals(), INTERVALS=4, STEERED=3)
 def on_the_line(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/on_the_line"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: of fields, controls and targets.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, of fields, controls and targets; 1 with --quick.")] = 4,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Carry and steer points of the line; write on_the_line.json and on_the_line.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
-    chosen = range(seed, seed + seeds)
+    chosen = range(seed, seed + (1 if quick else seeds))
     carried, steered = [], []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("on the line", total=seeds * (1 + len(CASES)))
+    with progress() as bar:
+        task = bar.add_task("on the line", total=len(chosen) * (1 + len(CASES)))
         for n in chosen:
             carried.append(carry(n))
             bar.advance(task)
@@ -112,13 +117,8 @@ def on_the_line(
         "steered": [_without_paths(row) for row in steered],
         "proofs": proofs,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "on_the_line.png")
-        write_atomically(numbers / "on_the_line.json", text.encode())
-    Console().print(_table(carried, steered))
-    Console().print(f"theory.universal: {proofs[0]['universal']}\ntheory.check_points: {proofs[0]['points']}")
+    proved = f"theory.universal: {proofs[0]['universal']}\ntheory.check_points: {proofs[0]['points']}"
+    leave("on_the_line", out, publish, content, pictured, _table(carried, steered), proved, as_json=as_json)
 
 
 def drawn(dim: int, seed: int) -> cn.PolynomialFields:

@@ -18,11 +18,12 @@ The model is z = f(z) with f(z) = tanh(W z + U x + b), and L = <c, z*> summed ov
 
 W is a Gaussian matrix with a constant added to its entries: its leading eigenvalue is real and stands alone, so that
 there is one slope to be measured. Slopes are those of the first row; rows do not see each other.
+
+Subject: Equilibria
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +34,14 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
 from experiments.fixed_points.solving import NO_RTOL, counts, name, words
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -145,16 +145,20 @@ def draw(seed: int) -> Model:
 
 
 @app.command()
+@less(globals(), TIMES=(5, 10, 15, 20, 25, 30), LENGTHS=(4, 8, 12, 16, 20, 24))
 def one_backend(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/one_backend"),
     seed: Annotated[int, typer.Option(min=0, help="Of the model.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Solve one model in all ways; write one_backend.json and one_backend.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     drawn = draw(seed)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("one backend", total=len(REST) + len(LINEAR) + len(TIMES) + len(LENGTHS))
 
         def done() -> None:
@@ -170,15 +174,7 @@ def one_backend(
             "iteration": lengths(drawn.first_row(), done),
         }
     pictured = picture(content)
-    out.mkdir(parents=True, exist_ok=True)
-    save(pictured, out / "one_backend.png")
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_atomically(out / "one_backend.json", text.encode())
-    if publish is not None:
-        for file, folder in (("one_backend.png", "images"), ("one_backend.json", "results")):
-            write_atomically(publish / folder / file, (out / file).read_bytes())
-    for table in _tables(content):
-        Console().print(table)
+    leave("one_backend", out, publish, content, pictured, *_tables(content), as_json=as_json)
 
 
 def identity(drawn: Model) -> dict[str, bool]:

@@ -12,11 +12,13 @@ the shortest loop around the area h, a circle: 4 pi h (Dido's problem: Montgomer
 2002, chapter 1). Up Grushin's line by h it is a sine, a sin(pi t) with a^2 = 2 h / pi: 2 pi h (Agrachev, Barilari,
 Boscain, "A Comprehensive Introduction to Sub-Riemannian Geometry", 2020). The control has finitely many values, so that
 what is found lies a little above.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, Chow-Rashevskii for 1-point controllability
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,15 +34,14 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import cde_nets as cn
 import theory
-from cde_nets.atomic import write_atomically
 from cde_nets.plot.space import draw_points, show
-from cde_nets.plot.style import COLOURS, SEQUENTIAL, figure, save, styled
+from cde_nets.plot.style import COLOURS, SEQUENTIAL, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -128,18 +129,22 @@ class Frame:
 
 
 @app.command()
+@less(globals(), STEPS=12)
 def one_point(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/one_point"),
     seed: Annotated[int, typer.Option(min=0, help="Of the loops that steering starts from.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Steer one point in the classical examples; write one_point.json and one_point.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
     paths: list[Array] = []
     frames: list[Frame] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("one point", total=len(EXAMPLES))
         for example in EXAMPLES:
             frames.append(frame(example.fields, example.symbols))
@@ -148,12 +153,8 @@ def one_point(
             paths.append(path(example, found))
             bar.advance(task)
     pictured = _picture(frames, rows, paths)
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"seed": seed, "method": METHOD, "steps": STEPS, "rows": rows}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "one_point.png")
-        write_atomically(numbers / "one_point.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "method": METHOD, "steps": STEPS, "rows": rows}
+    leave("one_point", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def frame(fields: Sequence[Sequence[Any]], symbols: Sequence[sympy.Symbol]) -> Frame:

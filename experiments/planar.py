@@ -16,6 +16,9 @@ narrower gaps, at a cost that grows with N. So training points show what a budge
 reaches, and nothing about what is possible; the test points fill the curves densely, and the last gap between
 neighbours is what remains between them and the theorem. Nor does the theorem bind coarse steps, which may let curves
 cross: accuracies are reported for the steps that were trained, and for the same control followed finely, the ODE.
+
+Subject: Steering
+Source: Dupont, Doucet and Teh 2019
 """
 
 from __future__ import annotations
@@ -33,15 +36,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import COLOURS, figure, save, styled
+from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, begin, leave, less
 from experiments.kept import read_lines
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -75,21 +78,26 @@ class Cell:
 
 
 @app.command()
+@less(globals(), TRAINED_POINTS=40, INTERVALS=4, FINE=4, TEST_POINTS=200, DRAWN_POINTS=500)
 def planar(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/planar"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
-    evaluations: Annotated[int, typer.Option(min=1, help="Of the loss, for each network.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds; 1 with --quick.")] = 3,
+    evaluations: Annotated[int, typer.Option(min=1, help="Of the loss, for each network; 10 with --quick.")] = 100,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Train planar flows and flows in R^3; write planar.json and planar.png. A run that was stopped goes on."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
-    out.mkdir(parents=True, exist_ok=True)
+    if quick:
+        seeds, evaluations = 1, min(evaluations, 10)
     kept = out / "networks.jsonl"
     done = earlier(kept, evaluations)
     cells = [Cell(data, dim, n) for data in DATA for dim in DIMS for n in range(seed, seed + seeds)]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("planar", total=len(cells) * evaluations)
         for number, cell in enumerate(cells):
             if cell not in done:
@@ -101,11 +109,8 @@ def planar(
     rows = [done[cell] for cell in cells]
     pictured = picture(rows)
     said = [{name: value for name, value in row.items() if name not in ("control", "scale")} for row in rows]
-    text = json.dumps({"seed": seed, "evaluations": evaluations, "means": means(rows), "rows": said}, indent=1) + "\n"
-    for folder, numbers in ((out, out), *(((publish / "images", publish / "results"),) if publish else ())):
-        save(pictured, folder / "planar.png")
-        write_atomically(numbers / "planar.json", text.encode())
-    Console().print(_table(rows))
+    content = {"seed": seed, "evaluations": evaluations, "means": means(rows), "rows": said}
+    leave("planar", out, publish, content, pictured, _table(rows), as_json=as_json)
 
 
 def earlier(file: Path, evaluations: int) -> dict[Cell, dict[str, Any]]:

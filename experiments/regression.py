@@ -14,6 +14,9 @@ samples: the fit is the same, the descent is not.
 Where there are more features than samples the minimum is no single point. From w_0 = 0 every step stays in the span of
 the samples, and descent goes to the interpolant of least norm, w = X^T (X X^T)^{-1} y (Moore and Penrose's inverse);
 from another start what is orthogonal to the samples stays as it was.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, machine learning problems
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from matplotlib.figure import Figure
 from numpy.polynomial import legendre
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -45,13 +49,16 @@ BASES = {"Legendre's basis": legendre.legvander, "powers of t": np.polynomial.po
 
 
 @app.command()
+@less(globals(), STEPS=200)
 def regression(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/regression"),
     seed: Annotated[int, typer.Option(min=0, help="Of samples and starts.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Fit by both ways; write regression.json and regression.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     t, y = draw(seed)
     fits = {str(degree): closed(features("Legendre's basis", t, degree), y).tolist() for degree in FITTED}
     descents = {name: measure(features(name, t, DEGREE), y) for name in BASES}
@@ -65,7 +72,7 @@ def regression(
         (f"{WIDE_FEATURES} features, {name}", "", f"{found['errors'][-1]:.1e}", "") for name, found in wide.items()
     ]
     columns = ("features", "condition of H", f"distance after {STEPS} steps", "largest distance from the formula")
-    write(NAME, out, publish, content, _picture(content), columns, rows)
+    write(NAME, out, publish, content, _picture(content), columns, rows, as_json=as_json)
 
 
 def draw(seed: int) -> tuple[Array, Array]:

@@ -11,6 +11,9 @@ proposal on machine learning via dynamical systems", 2017). So
   to rounding. With more steps it goes to the ODE that the blocks stand for, which is another map where blocks are
   large: the figure shows both paths;
 - a flow solved by Euler's method is a torch network, `cde_nets.to_residual`, again to rounding.
+
+Subject: Networks as flows
+Source: Cuchiero, lecture 2, residual networks
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 
 import cde_nets as cn
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -61,13 +65,16 @@ class Block(nn.Module):
 
 
 @app.command()
+@less(globals(), DEPTHS=tuple(2**k for k in range(3, 9)), SUBSTEPS=(1, 2, 16), EPOCHS=60)
 def residual_networks(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/residual_networks"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, weights and moons.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Networks as flows and back; write residual_networks.json and residual_networks.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     depth = by_depth(seed)
     x, labels = moons(seed)
     network, readout = train(x, labels, seed)
@@ -88,7 +95,7 @@ def residual_networks(
         ("flow as a network: relative difference, gradients", f"{exported['gradient']:.1e}"),
     ]
     pictured = _picture(depth, imported, network, x, labels)
-    write(NAME, out, publish, content, pictured, ("what", "measured"), rows)
+    write(NAME, out, publish, content, pictured, ("what", "measured"), rows, as_json=as_json)
 
 
 def smooth(seed: int) -> tuple[cn.RidgeFields, cn.SpectralControl, Tensor]:

@@ -17,6 +17,9 @@ g_B of the gradients of B samples. Three statements, each measured beside its ex
   have the equation for small eta.)
 - With steps that fall as 1/t it goes to the minimum, its square distance as 1/t (Robbins, Monro, "A stochastic
   approximation method", 1951).
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, stochastic gradient descent
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -81,13 +85,16 @@ class Problem:
 
 
 @app.command()
+@less(globals(), BATCHES=(1, 4, 16), ETAS=(0.25, 0.125), DRAWS=500, CHAINS=50, STEPS=300)
 def stochastic_gradient(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/stochastic_gradient"),
     seed: Annotated[int, typer.Option(min=0, help="Of the samples and the batches.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure mini-batch noise; write stochastic_gradient.json and stochastic_gradient.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     problem = draw(seed)
     variances = [variance(problem, batch, seed) for batch in BATCHES]
     spreads = [spread(problem, eta, batch, seed) for batch in SPREAD_BATCHES for eta in ETAS]
@@ -105,7 +112,16 @@ def stochastic_gradient(
         ("spreads, measured / exact: least, largest", f"{min(ratios):.3f}, {max(ratios):.3f}", "1, 1"),
         ("steps 2/t: slope of the mean square distance", f"{falling['slope']:.3f}", "-1"),
     ]
-    write(NAME, out, publish, content, _picture(problem, variances, spreads, seed), ("what", "measured", "exact"), rows)
+    write(
+        NAME,
+        out,
+        publish,
+        content,
+        _picture(problem, variances, spreads, seed),
+        ("what", "measured", "exact"),
+        rows,
+        as_json=as_json,
+    )
 
 
 def draw(seed: int) -> Problem:

@@ -15,6 +15,9 @@ far below the bound, as their kinks make f almost smooth until its minimum is ne
 of the bound.
 
 The minimum is that of a linear program, by scipy: f* and w* are exact to its tolerance of 1e-7 or better.
+
+Subject: Descent and backpropagation
+Source: lecture Neural network optimization, sub-gradient descent
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import linprog
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick, less
 from experiments.lectures import ready, write
 
 app = typer.Typer(add_completion=False)
@@ -79,13 +83,16 @@ class Hinge:
 
 
 @app.command()
+@less(globals(), STEPS=500, HORIZONS=(16, 64, 256), BAD=(4, 8, 16))
 def subgradients(
     out: Annotated[Path, typer.Option(help="Folder of the figure and the numbers.")] = Path("runs/subgradients"),
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Descend along subgradients; write subgradients.json and subgradients.png."""
-    ready(NAME, publish)
+    out = ready(NAME, out, publish, quick=quick)
     hinge = draw(seed)
     unit = hinge.distance / hinge.slope
     falling = follow(hinge, unit / np.sqrt(np.arange(1, STEPS + 1)))
@@ -117,7 +124,7 @@ def subgradients(
             for name, found in constant.items()
         ),
     ]
-    write(NAME, out, publish, content, _picture(content), ("steps", "best gap", "bound"), rows)
+    write(NAME, out, publish, content, _picture(content), ("steps", "best gap", "bound"), rows, as_json=as_json)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from rich.console import Console
 
+from cde_nets.cli.console import errors, notify
 from cde_nets.data import MNIST
 from cde_nets.nn import TrainableConfig
 from cde_nets.train import InterruptedTraining, ProgressBar, Run, TrainConfig, Trainer
@@ -23,15 +23,16 @@ def result_of(run: Run, network: TrainableConfig, training: TrainConfig, data: M
     if run.result.exists():
         return _without_confusion(run.read_result())
     trainer = Trainer(run, network, training, data)
-    if run.state.exists():
+    # The first file of a run: one that was killed before its second is gone on with, too.
+    if run.config.exists():
         trainer.resume()
     else:
         trainer.start()
     try:
-        with ProgressBar(training.epochs) as bar:
+        with ProgressBar(training.epochs, errors()) as bar:
             return _without_confusion(trainer.fit(bar))
     except InterruptedTraining:
-        Console(stderr=True).print("Stopped; give the same command to go on.")
+        notify("Stopped; give the same command to go on.")
         raise typer.Exit(1) from None
 
 

@@ -6,11 +6,13 @@ Forty quadratic fields on R^10, points and targets uniform in [-1, 1]^10, y = la
 pictures show the first two coordinates. The controls are made short, and the steps fine until the ODE itself
 interpolates. One control moves all points, each as it should: brackets of the fields span (R^10)^20 there, as
 `theory.check_points` proves.
+
+Subject: Steering
+Source: Cuchiero, lecture 2, main result
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +25,10 @@ from torch import Tensor
 import cde_nets as cn
 import theory
 from cde_nets.atomic import write_atomically
-from cde_nets.plot import animate, control_map, save, targets
+from cde_nets.cli.console import errors
+from cde_nets.plot import animate, control_map, targets
 from cde_nets.plot.style import figure, styled
+from experiments.command import Json, Quick, begin, leave
 
 app = typer.Typer(add_completion=False)
 
@@ -35,15 +39,19 @@ SEEN = (0, 1)
 
 @app.command()
 def twenty_points(
-    points: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    points: Annotated[int, typer.Option(min=1, help="How many; at most 4 with --quick.")] = 20,
     out: Annotated[Path, typer.Option(help="Folder of the pictures and the numbers.")] = Path("runs/twenty_points"),
     seed: Annotated[int, typer.Option(min=0, help="Of fields, points, targets and the search.")] = 0,
     time_limit: Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")] = 600.0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Steer twenty points; write twenty_points.png, .gif and .json."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(1)
-    console = Console(stderr=True)
+    console = errors()
+    points = min(points, 4) if quick else points
     fields, x, y = task(points, seed)
     with console.status("steering"):
         found = cn.interpolate(
@@ -69,19 +77,13 @@ def twenty_points(
         "controls": found.control.values.tolist(),
         "certificate": str(proof),
     }
-    for folder, images in ((out, out), *(((publish / "results", publish / "images"),) if publish else ())):
-        for made in {folder, images}:
-            made.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "twenty_points.json", (json.dumps(numbers, indent=1) + "\n").encode())
-        save(pictured, images / "twenty_points.png")
-        with console.status("drawing"):
-            animate(flow, images / "twenty_points.gif", x, y=y, lam=LAM, dims=SEEN)
-    Console().print(
-        f"{found}\nenergy {found.energy:.4g}, residual with steps half as long {found.refined_residual:.1e}\n{proof}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    moving = out / "twenty_points.gif"
+    with console.status("drawing"):
+        animate(flow, moving, x, y=y, lam=LAM, dims=SEEN)
+    if publish is not None:
+        write_atomically(publish / "images" / moving.name, moving.read_bytes())
+    words = f"energy {found.energy:.4g}, residual with steps half as long {found.refined_residual:.1e}"
+    leave("twenty_points", out, publish, numbers, pictured, f"{found}\n{words}\n{proof}", as_json=as_json)
 
 
 def task(points: int, seed: int) -> tuple[cn.PolynomialFields, Tensor, Tensor]:

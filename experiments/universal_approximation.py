@@ -15,6 +15,9 @@
   a residual network of depth M. The fields are random quadratic ones, cut off smoothly, and frozen; the M d numbers u
   are trained (least squares on 60 points), and the second coordinate of X_1 is f's approximation. Each depth starts
   from the network of half the depth, with steps between its own that do nothing.
+
+Subject: Networks as flows
+Source: Cuchiero, lecture 2, universal approximation
 """
 
 from __future__ import annotations
@@ -29,14 +32,14 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 from scipy.optimize import least_squares
 from torch import Tensor, nn
 
 import cde_nets as cn
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.command import Json, Quick
 from experiments.lectures import ready, write
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
@@ -66,11 +69,12 @@ def universal_approximation(
         "runs/universal_approximation"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of units, fields and controls.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="Flows of a few steps only; not to be published.")] = False,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy both to this docs folder, and fill its page.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Approximate by width and depth; write universal_approximation.json and universal_approximation.png."""
-    ready(NAME, publish, quick=quick)
+    out = ready(NAME, out, publish, quick=quick)
     polygons = [{"units": n, "error": largest(target, polygon(target, n))} for n in WIDTHS]
     random = [{"units": n, "error": largest(target, units(n, seed))} for n in WIDTHS]
     tents = [{"blocks": m, "units": 2 * m, "error": largest(np.square, _called(square(m)))} for m in BLOCKS]
@@ -86,7 +90,16 @@ def universal_approximation(
         (f"depth: x² by {BLOCKS[-1]} blocks of two units", "-", f"{tents[-1]['error']:.1e}"),
         *((f"depth: flow, M = {row['steps']}", str(row["numbers"]), f"{row['error']:.1e}") for row in flows),
     ]
-    write(NAME, out, publish, content, _picture(content, seed), ("network", "trained numbers", "largest error"), rows)
+    write(
+        NAME,
+        out,
+        publish,
+        content,
+        _picture(content, seed),
+        ("network", "trained numbers", "largest error"),
+        rows,
+        as_json=as_json,
+    )
 
 
 def largest(f: Callable[[Array], Array], g: Callable[[Array], Array]) -> float:
@@ -171,7 +184,7 @@ def train(seed: int, depths: tuple[int, ...]) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(seed)
     values = SCALE * torch.randn(depths[0], COUNT, dtype=torch.float64, generator=generator)
     found: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         for steps in bar.track(depths, description="flows"):
             values = fit(seed, deepened(values, steps) if found else values)
             error = largest(target, approximation(seed, values))

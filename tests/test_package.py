@@ -41,8 +41,12 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+# What every room of cde_nets may import: what stands before all of them.
+BASE = {"door", "texts"}
 ALLOWED = {
     # What a room may import of the others: arrows point one way.
+    "door": set(),
+    "texts": set(),
     "options": set(),
     "remembered": set(),
     "fields": {"theory", "digests"},
@@ -62,7 +66,7 @@ ALLOWED = {
         *("configuration", "digests", "nn", "gradient", "solver", "fields", "controls", "data", "errors", "atomic"),
         "pretrained",
     },
-    "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data"},
+    "plot": {"atomic", "train", "nn", "gradient", "solver", "fields", "controls", "data", "certify", "theory"},
     "report": {"atomic", "certify", "controls", "data", "errors", "fields", "nn", "plot", "solver", "theory", "train"},
     "theory": set(),
 }
@@ -85,7 +89,7 @@ def test_arrows_between_rooms_point_one_way(room):
                     assert room not in ("theory", "data"), f"{file} imports torch"
                     continue
                 other = parts[1] if parts[0] == "cde_nets" and len(parts) > 1 else parts[0]
-                assert other == room or other in ALLOWED[room], f"{file.relative_to(ROOT)} imports {module}"
+                assert other == room or other in ALLOWED[room] | BASE, f"{file.relative_to(ROOT)} imports {module}"
 
 
 def test_atomic_writes_have_the_users_permissions(tmp_path):

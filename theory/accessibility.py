@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from theory.bounds import Bound, at_points
+from theory.bounds import Bound, Limit, at_points
 from theory.certificate import PROVERS, Certificate
 from theory.data import from_data, to_data
 from theory.exact import ExactArray, exact_array
@@ -230,8 +230,9 @@ class StrongProver:
         if is_affine(self.drift, self.fields):
             # Brackets with a controlled field are then the constants A**k b_i and zero.
             kalman, m = kalman_rank(self.drift, self.fields, self.points, seed), program.dim
-            known = Bound(m, "brackets of an affine drift with constant fields are constant, m dimensions")
-            bounds.append(known if kalman is None else Bound(kalman.rank, "Kalman's, as the system is affine"))
+            constant = "brackets of an affine drift with constant fields are constant, m dimensions"
+            rank, reason = (m, constant) if kalman is None else (kalman.rank, "Kalman's, as the system is affine")
+            bounds.append(Bound(rank, reason, Limit.DRIFT))
         return below(min(bounds, key=lambda bound: bound.rank), target)
 
     def _data(self) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +19,20 @@ from theory.words import witt
 _MOST = 20_000
 
 
+class Limit(Enum):
+    """What stops a rank; the value is what pictures and tables call it."""
+
+    SPACE = "all of the space, mN"
+    SPHERES = "tangent to spheres, (m − 1)N"
+    ONE = "one field alone"
+    LINEAR = "all linear fields, m²"
+    AFFINE = "all affine fields, m(m + 1)"
+    POLYNOMIALS = "all polynomial fields of this degree"
+    LETTERS = "the free Lie algebra (Witt)"
+    ZEROS = "points where all fields vanish"
+    DRIFT = "an affine drift with constant fields"
+
+
 @dataclass(frozen=True)
 class Bound:
     """An upper bound of a rank.
@@ -25,10 +40,12 @@ class Bound:
     Attributes:
         rank: the bound.
         reason: in words, with the formula.
+        limit: which kind of reason it is.
     """
 
     rank: int
     reason: str
+    limit: Limit
 
 
 def at_points(program: Program, points: ExactArray) -> Bound:
@@ -39,14 +56,13 @@ def at_points(program: Program, points: ExactArray) -> Bound:
     """
     count, m = points.shape
     sphere = program.manifold == "sphere"
-    bounds = [Bound((m - 1) * count, "(m - 1) N tangent to spheres") if sphere else Bound(m * count, "m N")]
-    bounds += _algebra(program)
+    bounds = [_space(m, count, sphere), *_algebra(program)]
     if count * m * program.count <= _MOST:
         values = program.evaluate(points).reshape(count, -1)
         zeros = [n for n in range(count) if not values[n].any()]
         if zeros:
             reason = f"all fields vanish at point {zeros[0]}, where brackets vanish too"
-            bounds.append(Bound((m - sphere) * (count - len(zeros)), reason))
+            bounds.append(Bound((m - sphere) * (count - len(zeros)), reason, Limit.ZEROS))
     return min(bounds, key=lambda bound: bound.rank)
 
 
@@ -57,13 +73,12 @@ def by_depth(program: Program, count: int, depth: int) -> Bound:
     the degree D = depth (k - 1) + 1 that brackets of fields of degree k have.
     """
     m, sphere = program.dim, program.manifold == "sphere"
-    bounds = [Bound((m - 1) * count, "(m - 1) N tangent to spheres") if sphere else Bound(m * count, "m N")]
-    bounds += _algebra(program)
+    bounds = [_space(m, count, sphere), *_algebra(program)]
     if not sphere and program.degree > 1:
         reach = depth * (program.degree - 1) + 1
-        bounds.append(Bound(m * math.comb(m + reach, m), f"all polynomial fields of degree {reach}"))
+        bounds.append(Bound(m * math.comb(m + reach, m), f"all polynomial fields of degree {reach}", Limit.POLYNOMIALS))
     letters = sum(witt(program.count, length) for length in range(1, depth + 1))
-    bounds.append(Bound(letters, "the free Lie algebra (Witt)"))
+    bounds.append(Bound(letters, "the free Lie algebra (Witt)", Limit.LETTERS))
     return min(bounds, key=lambda bound: bound.rank)
 
 
@@ -83,17 +98,23 @@ def universality(program: MonomialProgram) -> str:
     return ""
 
 
+def _space(m: int, count: int, sphere: bool) -> Bound:
+    if sphere:
+        return Bound((m - 1) * count, "(m - 1) N tangent to spheres", Limit.SPHERES)
+    return Bound(m * count, "m N", Limit.SPACE)
+
+
 def _algebra(program: Program) -> list[Bound]:
     m = program.dim
     if program.count == 1:
-        return [Bound(1, "one field has no brackets but itself")]
+        return [Bound(1, "one field has no brackets but itself", Limit.ONE)]
     if program.manifold == "sphere" or program.degree > 1:
         return []
     if isinstance(program, MonomialProgram):
         constant = np.flatnonzero(program.exponents.sum(axis=1) == 0)
         if not (program.coefficients.numerators[:, :, constant] != 0).any():
-            return [Bound(m * m, "linear fields have only m**2 dimensions")]
-    return [Bound(m * (m + 1), "affine fields have only m (m + 1) dimensions")]
+            return [Bound(m * m, "linear fields have only m**2 dimensions", Limit.LINEAR)]
+    return [Bound(m * (m + 1), "affine fields have only m (m + 1) dimensions", Limit.AFFINE)]
 
 
 def _has_constant_divergence(field: Field) -> bool:

@@ -140,9 +140,9 @@ def rank(rows: Any, p: int) -> int:
 
 
 def coefficient(a: Any, b: Any, n: int, p: int, product: Any = np.multiply) -> Any:
-    """Coefficient n of the product of two series, of numbers or (with np.matmul) of matrices."""
+    """Coefficient n of the product of two series, of numbers or (with matmul) of matrices."""
     pairs = range(min(n + 1, len(a)))
-    few(len(pairs) * (a.shape[-1] if product is np.matmul else 1))
+    few(len(pairs) * (a.shape[-1] if product is matmul else 1))
     return sum(product(a[k], b[n - k]) for k in pairs) % p
 
 
@@ -151,9 +151,16 @@ def times(a: Any, b: Any, p: int, product: Any = np.multiply) -> Any:
     return np.stack([coefficient(a, b, n, p, product) for n in range(len(b))])
 
 
+def matmul(a: Any, b: Any) -> Any:
+    """Products of matrices of residues in floats, which are fast: sums of 2**12 products are below 2**52, and exact."""
+    few(a.shape[-1])
+    parts = (slice(start, start + 2**12) for start in range(0, a.shape[-1], 2**12))
+    return sum((a[..., part].astype(float) @ b[..., part, :].astype(float)).astype(np.int64) for part in parts)
+
+
 def controlled(u: Any, V: Any, p: int) -> Any:
     """sum_i u_i V_i: a series u of shape (.., d), fields of shape (.., N, d, m)."""
-    return times(u[:, None, None], V, p, np.matmul)[..., 0, :]
+    return times(u[:, None, None], V, p, matmul)[..., 0, :]
 
 
 def polynomial(c: Any, z: Any, p: int) -> Any:
@@ -229,7 +236,7 @@ def monomials(data: Any, p: int) -> Fields:
         for b in range(m):
             uses = np.flatnonzero(exponents[:, b])
             lowered = products(X, exponents[uses] - np.eye(m, dtype=np.int64)[b]).transpose(0, 2, 1)
-            columns.append(times(exponents[uses, b] % p * mixed[..., uses] % p, lowered, p, np.matmul))
+            columns.append(times(exponents[uses, b] % p * mixed[..., uses] % p, lowered, p, matmul))
         return np.stack(columns, axis=-1).transpose(0, 2, 1, 3)
 
     return Fields(d, m, False, values, jacobian)
@@ -242,7 +249,7 @@ def layer(rows: Any, places: tuple[Any, Any], offsets: Any, inner: Any, outer: A
     few(max(rows.shape))
 
     def affine(X: Any) -> Any:
-        z = polynomial(inner, X, p) @ rows.T % p
+        z = matmul(polynomial(inner, X, p), rows.T) % p
         z[0] = (z[0] + offsets) % p
         return z
 
@@ -254,7 +261,7 @@ def layer(rows: Any, places: tuple[Any, Any], offsets: Any, inner: Any, outer: A
     def jacobian(X: Any, u: Any) -> Any:
         """Rows weighted by u_i outer_i'(r) and added up, times inner'(x)."""
         weights = times(u[:, None, field], polynomial(slope(outer, p), affine(X), p), p)
-        sums = [weights[..., component == a] @ rows[component == a] % p for a in range(m)]
+        sums = [matmul(weights[..., component == a], rows[component == a]) % p for a in range(m)]
         return times(np.stack(sums, axis=2), polynomial(slope(inner, p), X, p)[:, :, None], p)
 
     return Fields(d, m, False, values, jacobian)
@@ -363,15 +370,19 @@ def rows_along(fields: Fields, x: Any, u: Any, orders: int, p: int) -> Any:
     """The rows of one curve: coefficients 0..orders-1 of Psi V_j(X), stacked over the points, shape (.., N m)."""
     count, m = x.shape
     X = np.zeros((orders, count, m), dtype=np.int64)
-    psi = np.zeros((orders, count, m, m), dtype=np.int64)
-    X[0], psi[0] = x, np.eye(m, dtype=np.int64)
+    X[0] = x
     for n in range(orders - 1):
         X[n + 1] = controlled(u, fields.values(X[: n + 1]), p)[n] * pow(n + 1, -1, p) % p
-    A = fields.jacobian(X, u)
-    for n in range(orders - 1):
-        psi[n + 1] = -coefficient(psi, A, n, p, np.matmul) * pow(n + 1, -1, p) % p
-    W = times(psi, fields.values(X).transpose(0, 1, 3, 2), p, np.matmul)
-    return W.transpose(0, 3, 1, 2).reshape(-1, count * m)
+    A, rows, scale = fields.jacobian(X, u), [], 1
+    # (Psi W)' = Psi (W' - A W): from W = V_j on, once for each derivative.
+    W = fields.values(X).transpose(0, 1, 3, 2)
+    for n in range(orders):
+        rows.append(W[0].transpose(2, 0, 1) * scale % p)
+        numbers = np.arange(1, len(W))[:, None, None, None]
+        if len(W) > 1:
+            W = (numbers * W[1:] - times(A[: len(W) - 1], W[:-1], p, matmul)) % p
+        scale = scale * pow(n + 1, -1, p) % p
+    return np.concatenate(rows).reshape(-1, count * m)
 
 
 def bracket(V: dict[Any, Any], W: dict[Any, Any], p: int | None) -> dict[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from theory.differential import Differential
 from theory.exact import ExactArray
 from theory.program import Program
 from theory.rowspace import Residues, centred, inverse, product, reduce
@@ -13,9 +14,9 @@ from theory.series import PowerSeries
 class Curve:
     """Fields pulled back along a curve, by their Taylor coefficients at N points.
 
-    Along X' = sum_i u_i(t) V_i(X) and Psi' = -Psi D(sum_i u_i V_i)(X), Psi(0) = I, for polynomials u_i, these are the
+    Along X' = F(X) with F = sum_i u_i(t) V_i and polynomials u_i, and with Psi' = -Psi DF(X), Psi(0) = I, these are the
     coefficients of W_j(t) = Psi(t) V_j(X(t)). W_j is V_j pulled back along the flow, and its derivative is the pulled
-    back bracket of the velocity and V_j. So the coefficient of t**n is a combination, with p-integral coefficients
+    back bracket of F and V_j. So the coefficient of t**n is a combination, with p-integral coefficients
     while n < p, of brackets of depth at most n + 1, the same combination at all points; and for generic u such
     coefficients span all brackets (after Sontag, "Control of systems without drift via generic loops", IEEE
     Transactions on Automatic Control 40, 1995).
@@ -26,6 +27,15 @@ class Curve:
     that W_0' lies in it too, and nothing about the others: all of them are needed. Of that ideal and of the algebra
     the rows differ by one, V_0 at order 0.
 
+    The Jacobian DF is never multiplied with but from the left, and held as what it is (`theory.differential`): of
+    fields on images a few entries a row. Two ways lead to the coefficients, equal modulo p, and the one is taken that
+    has fewer products:
+
+        vectors: W_j' = Psi L V_j with (L v)(t) = v'(t) - DF v, so that coefficient n is (L**n V_j)(0) / n!;
+            K**3/6 products of DF with d vectors for K orders.
+        frame: Phi' = DF Phi, Phi(0) = I, the inverse of Psi, and W_j from Phi W_j = V_j; K**2/2 products of DF with m
+            vectors, and as many of m x m matrices with d. Where there are few fields and many orders.
+
     Args:
         program: the fields V_1..V_d.
         points: exact, shape (N, m).
@@ -35,45 +45,94 @@ class Curve:
     """
 
     def __init__(self, program: Program, points: ExactArray, controls: Residues, orders: int, modulus: int) -> None:
-        p, (count, m), d = modulus, points.shape, program.count
-        self._p, self._orders, self._next = p, orders, 0
-        start = centred(points.residues(p), p)
-        inverses = [0.0, *(inverse(float(n), p) for n in range(1, orders + 1))]
-
-        def position(n: int) -> Residues:
-            return start if n == 0 else reduce(velocity(n - 1) * inverses[n], p)
-
-        def velocity(n: int) -> Residues:
-            total = np.zeros((count, m))
-            for k in range(min(n, len(controls) - 1) + 1):
-                total += product(controls[k][None, None], self._values.coefficient(n - k), p)[:, 0]
-            return reduce(total, p)
-
-        x = PowerSeries((count, m), p, position)
-        self._values = program.values(x)
-        self._jacobians = program.jacobian(x, PowerSeries.of(controls, p))
-        self._inverses, self._degree = inverses, len(controls) - 1
-        # Psi side by side, and the Jacobians and fields one below the other, the latest on top: a coefficient of a
-        # product of series is then one product of matrices.
-        self._psi = np.zeros((count, m, orders * m))
-        self._slopes = np.zeros((count, orders * m, m))
-        self._fields = np.zeros((count, orders * m, d))
-        self._psi[:, :, :m] = np.eye(m)
+        p, (count, m) = modulus, points.shape
+        self._p, self._controls = p, controls
+        self._inverses = [0.0, *(inverse(float(n), p) for n in range(1, orders + 1))]
+        # A list, for a series that asked this object would hold it: see PowerSeries.
+        self._positions = [centred(points.residues(p), p)]
+        x = PowerSeries((count, m), p, self._positions.__getitem__)
+        self._values, slope = program.linearized(x, PowerSeries.polynomial(controls, p))
+        by_frame, by_vectors = products(orders, m, program.count, slope.size)
+        way = _Frame if by_frame < by_vectors else _Vectors
+        # In this order in memory, too: vectors are read component by component.
+        turned = self._values.transpose(0, 2, 1)
+        fields = PowerSeries(turned.shape, p, lambda n: np.ascontiguousarray(turned.coefficient(n)))
+        self._pulled = way(fields, slope, self._inverses)
 
     def coefficients(self) -> Residues:
         """The next order of W, centred residues of shape (d, N m)."""
-        n, p = self._next, self._p
-        count, m, _ = self._psi.shape
-        top = (self._orders - 1 - n) * m
-        self._fields[:, top : top + m] = self._values.coefficient(n).transpose(0, 2, 1)
-        psi = self._psi[:, :, : (n + 1) * m]
-        w = product(psi, self._fields[:, top:], p)
-        if n + 1 < self._orders:
-            slope = np.zeros((count, m, m))
-            for k in range(min(n, self._degree) + 1):
-                slope += self._jacobians.coefficient(n - k)[:, k]
-            self._slopes[:, top : top + m] = reduce(slope, p)
-            turned = product(psi, self._slopes[:, top:], p)
-            self._psi[:, :, (n + 1) * m : (n + 2) * m] = reduce(turned * -self._inverses[n + 1], p)
-        self._next += 1
+        w = self._pulled.next()
+        n, p = len(self._positions) - 1, self._p
+        velocity = np.zeros(self._positions[0].shape)
+        for k in range(min(n, len(self._controls) - 1) + 1):
+            velocity += product(self._controls[k][None, None], self._values.coefficient(n - k), p)[:, 0]
+        if n + 1 < len(self._inverses):
+            self._positions.append(reduce(reduce(velocity, p) * self._inverses[n + 1], p))
         return w.transpose(2, 0, 1).reshape(w.shape[2], -1)
+
+
+def products(orders: int, dim: int, fields: int, size: int) -> tuple[int, int]:
+    """Products of residues that a curve takes at one point: by a frame, and by vectors.
+
+    Args:
+        orders: K.
+        dim: m.
+        fields: d.
+        size: those of the Jacobian with one vector.
+    """
+    pairs = orders * (orders - 1) // 2
+    return pairs * (size * dim + dim**2 * fields), pairs * (orders + 1) // 3 * size * fields
+
+
+class _Vectors:
+    """Coefficient n of W is that of L**n V at t = 0, divided by n!."""
+
+    def __init__(self, fields: PowerSeries, slope: Differential[PowerSeries], inverses: list[float]) -> None:
+        # L**n V / n!, n from 0 on.
+        self._levels, self._slope, self._inverses = [fields], slope, inverses
+
+    def next(self) -> Residues:
+        n = len(self._levels) - 1
+        # From the lowest level on, so that none asks for more than one below it.
+        for k, level in enumerate(self._levels):
+            found = level.coefficient(n - k)
+        if n + 1 < len(self._inverses):
+            self._levels.append(self._raised(self._levels[-1], self._inverses[n + 1]))
+        return found
+
+    def _raised(self, level: PowerSeries, scale: float) -> PowerSeries:
+        turned, p = self._slope.times(level), level.modulus
+
+        def rule(k: int) -> Residues:
+            return reduce(reduce((k + 1) * level.coefficient(k + 1) - turned.coefficient(k), p) * scale, p)
+
+        return PowerSeries(level.shape, p, rule)
+
+
+class _Frame:
+    """Phi W = V, order by order."""
+
+    def __init__(self, fields: PowerSeries, slope: Differential[PowerSeries], inverses: list[float]) -> None:
+        count, m, _ = fields.shape
+        p, orders = fields.modulus, len(inverses) - 1
+        self._fields, self._inverses, self._found = fields, inverses, 0
+        frame = [np.broadcast_to(np.eye(m), (count, m, m))]
+        self._frame = frame
+        self._turned = slope.times(PowerSeries((count, m, m), p, frame.__getitem__))
+        # -Phi side by side from order 1 on, and W one below the other, the latest on top: a coefficient of a product of
+        # series is then one product of matrices.
+        self._wide = np.zeros((count, m, (orders - 1) * m))
+        self._tall = np.zeros((count, (orders - 1) * m, fields.shape[2]))
+
+    def next(self) -> Residues:
+        n, p, m = self._found, self._fields.modulus, self._fields.shape[1]
+        w = self._fields.coefficient(n)
+        top = self._tall.shape[1] - n * m
+        if n:
+            w = reduce(w + product(self._wide[:, :, : n * m], self._tall[:, top:], p), p)
+        if top:
+            self._tall[:, top - m : top] = w
+            self._frame.append(reduce(self._turned.coefficient(n) * self._inverses[n + 1], p))
+            self._wide[:, :, n * m : (n + 1) * m] = -self._frame[n + 1]
+        self._found += 1
+        return w

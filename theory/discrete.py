@@ -141,7 +141,8 @@ class DiscreteFlow:
         a, b = self._tableau
         points, m = self.x.shape
         stages = len(b)
-        slope = self.program.jacobian(states[0].join(states[1:], 0), u[None]).reshape(stages, points, m, m)
+        _, found = self.program.linearized(states[0].join(states[1:], 0), u)
+        slope = found.dense().reshape(stages, points, m, m)
         unit = units(points, m)
         cotangents: list[Balls] = []
         parts: list[Balls] = []

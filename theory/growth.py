@@ -35,6 +35,8 @@ class Growth:
         ranks: by depth 1, 2, ..
         bounds: what each cannot exceed (see `theory.bounds`): where it is equal, it is the value.
         full_rank: m N; (m - 1) N where fields are tangent to spheres.
+        dim: m.
+        points: N.
         prime: the modulus.
         draws: how many random choices of directions were taken.
         seed: of prime and directions.
@@ -43,6 +45,8 @@ class Growth:
     ranks: tuple[int, ...]
     bounds: tuple[Bound, ...]
     full_rank: int
+    dim: int
+    points: int
     prime: int
     draws: int
     seed: int
@@ -114,7 +118,7 @@ def _growth(
     if target in ranks:
         ranks = ranks[: ranks.index(target) + 1]
     bounds = tuple(by_depth(program, count, depth) for depth in range(1, len(ranks) + 1))
-    return Growth(tuple(ranks), bounds, target, p, draws, seed)
+    return Growth(tuple(ranks), bounds, target, m, count, p, draws, seed)
 
 
 def _random_rows(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from theory.exact import ExactArray
 from theory.multidual import MultiDual
 from theory.program import Program
@@ -15,8 +13,8 @@ from theory.rowspace import Residues, centred
 def nested_brackets(program: Program, points: ExactArray, directions: Sequence[Residues], p: int) -> Residues:
     """[U_a, [U_b, .. [U_c, V_j]]] at N points for all a < b < .. < c, U_l = sum_i directions[l][0, i] V_i.
 
-    With nilpotents s_l, X <- X + s_l U_l(X) and Psi <- Psi (I - s_l DU_l(X)) are exact flows and pullbacks, and this
-    bracket is the coefficient of s_a s_b .. s_c in Psi V_j(X).
+    With nilpotents s_l, X <- X + s_l U_l(X) and W <- W - s_l DU_l(X) W, the last one first, are exact flows and
+    pullbacks, and this bracket is the coefficient of s_a s_b .. s_c in what V_j(X) is pulled back to.
 
     Args:
         program: the fields.
@@ -30,12 +28,13 @@ def nested_brackets(program: Program, points: ExactArray, directions: Sequence[R
     nilpotents = len(directions)
     x = MultiDual.of(centred(points.residues(p), p), nilpotents, p)
     count, m = x.shape
-    psi = MultiDual.of(np.broadcast_to(np.eye(m), (count, m, m)).copy(), nilpotents, p)
+    slopes = []
     for bit, direction in enumerate(directions):
+        values, slope = program.linearized(x, MultiDual.of(direction[0], nilpotents, p))
         weights = MultiDual.of(direction, nilpotents, p)
-        values = program.values(x)
-        moved = values.transpose(0, 2, 1).linear(weights).reshape(count, m)
-        psi = psi - (psi @ program.jacobian(x, weights)[:, 0]).times(bit)
-        x = x + moved.times(bit)
-    pulled = (psi @ program.values(x).transpose(0, 2, 1)).transpose(2, 0, 1)
-    return pulled.values.reshape(2**nilpotents, program.count, count * m)
+        slopes.append(slope)
+        x = x + values.transpose(0, 2, 1).linear(weights).reshape(count, m).times(bit)
+    pulled = program.values(x).transpose(0, 2, 1)
+    for bit, slope in reversed([*enumerate(slopes)]):
+        pulled = pulled - slope.times(pulled).times(bit)
+    return pulled.transpose(2, 0, 1).values.reshape(2**nilpotents, program.count, count * m)

@@ -18,6 +18,7 @@ from theory.certificate import PROVERS, Certificate, Run
 from theory.curve import Curve
 from theory.data import from_data, to_data
 from theory.exact import ExactArray, exact_array
+from theory.memory import most_orders
 from theory.primes import modulo_some_prime
 from theory.program import Program
 from theory.reading import read_fields
@@ -70,12 +71,13 @@ def check_points(
         progress: called with the rank and the full rank as it grows.
 
     Returns:
-        A certificate with claim "points". Memory is that of some (m N)**2 float64 numbers, and of what a curve's
-        Jacobians take: 7 GB for a rank of 7,120 of 248 fields on R^90.
+        A certificate with claim "points". Memory is that of some (m N)**2 / 2 float64 numbers and of what is held along
+        a curve (see `theory.memory`): 0.6 GB for a rank of 7,120 of 248 fields on R^90, 1.8 GB for one of 7,836 on
+        R^1960.
 
     Raises:
         ValueError: no points, points that coincide or are not finite, or of another dimension; primes below 1 or a
-            time_limit that is negative; fields as `read_fields`.
+            time_limit that is negative; more memory needed than the machine has; fields as `read_fields`.
         TypeError: as `read_fields`.
     """
     program = read_fields(fields, symbols)
@@ -242,6 +244,7 @@ def _run(
     program._check_points(points, p)
     count, m = points.shape
     plan = schedule(m, program.count, program.degree, count, target)
+    most = most_orders(program, count, target, plan.orders, _MOST_ORDERS, p)
     orders, idle, depth = plan.orders, 0, 0
     space = RowSpace(m * count, p)
     curves: list[Any] = []
@@ -249,17 +252,17 @@ def _run(
         if idle == _PATIENCE - 1:
             # The last one before giving up: brackets that are needed may be deeper than any plan expects.
             held = count * m * (m + program.count)
-            orders = min(_MOST_ORDERS, max(orders, _MOST_NUMBERS // held))
+            orders = min(most, max(orders, _MOST_NUMBERS // held))
         elif curves and orders == 1:
             # Of order 0 a second curve brings nothing, whatever it is.
-            orders += _MORE_ORDERS
+            orders = min(orders + _MORE_ORDERS, most)
         controls = centred(rng.integers(0, p, (CONTROL_DEGREE + 1, program.count)), p)
         curves.append(tuple(tuple(int(c) % p for c in row) for row in controls))
         curve = Curve(program, points, controls, orders, p)
         gained, used = _add(space, curve, orders, len(curves) == 1, target, deadline, drift)
         depth = max(depth, used)
         if gained == 0:
-            idle, orders = idle + 1, min(orders + _MORE_ORDERS, _MOST_ORDERS)
+            idle, orders = idle + 1, min(orders + _MORE_ORDERS, most)
         else:
             idle = 0
         if progress is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from theory.differential import Differential
 from theory.exact import ExactArray, exact_array
 from theory.modular import check_modulus
 from theory.rings import Rationals, Residues, Ring
@@ -52,20 +53,22 @@ class Program(ABC):
     def derivative(self, x: Ring, v: Ring) -> Ring:
         """Each field's Jacobian times v, over any ring: x and v (N, m) to (N, d, m)."""
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """Each field's Jacobian over any ring: (N, m) to (N, d, m, m), the components before the variables.
-
-        Args:
-            x: points.
-            weights: (k, d) constants: the Jacobians of the k fields sum_i weights[j, i] V_i instead.
-        """
+    def jacobian(self, x: Ring) -> Ring:
+        """Each field's Jacobian over any ring: (N, m) to (N, d, m, m), the components before the variables."""
         rows, m = x.shape
         units = x.constant(exact_array(np.eye(m, dtype=np.int64)))
         columns = self.derivative(x[np.repeat(np.arange(rows), m)], units[np.tile(np.arange(m), rows)])
-        columns = columns.reshape(rows, m, self.count, m)
-        if weights is None:
-            return columns.transpose(0, 2, 3, 1)
-        return columns.transpose(0, 1, 3, 2).linear(weights).transpose(0, 3, 2, 1)
+        return columns.reshape(rows, m, self.count, m).transpose(0, 2, 3, 1)
+
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The fields, (N, d, m), and the Jacobian of sum_i u_i V_i, which is far smaller than all of theirs.
+
+        Args:
+            x: points, (N, m).
+            u: (d,), over power series constants or polynomials in t.
+        """
+        combined = self.jacobian(x).transpose(0, 2, 3, 1).linear(u[None])
+        return self.values(x), Differential.whole(combined[..., 0])
 
     @abstractmethod
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:

@@ -47,6 +47,12 @@ class RingArray(ABC):
     @abstractmethod
     def __mul__(self, other: Self) -> Self: ...
 
+    def __matmul__(self, other: Self) -> Self:
+        """Products of the matrices in the last two axes: (..., a, k) by (..., k, b) to (..., a, b)."""
+        axes = len(other.shape)
+        turned = other.transpose(*range(axes - 2), axes - 1, axes - 2)
+        return (self[..., :, None, :] * turned[..., None, :, :]).sum()
+
     @abstractmethod
     def __getitem__(self, index: Any) -> Self: ...
 
@@ -77,6 +83,17 @@ class RingArray(ABC):
     @abstractmethod
     def reciprocal(self) -> Self:
         """One over each entry; a ZeroDivisionError where an entry has no inverse."""
+
+    def once(self) -> Self:
+        """The same; power series that are asked for once do not keep what they find."""
+        return self
+
+    def stencil(self, index: IntArray, vectors: Self) -> Self:
+        """Small matrices (N, positions, rows, size) times vectors (N, m, w) at an index (positions, size).
+
+        Entries whose index is -1 must be zero.
+        """
+        return self @ vectors.transpose(0, 2, 1).gather(index).transpose(0, 2, 3, 1)
 
     def zeros(self) -> Self:
         """Zeros in this array's shape."""
@@ -285,6 +302,7 @@ def horner(z: Ring, coefficients: Sequence[Ring]) -> Ring:
 def horner_with_derivative(z: Ring, coefficients: Sequence[Ring]) -> tuple[Ring, Ring]:
     """The polynomial of `horner` and its derivative in z, entry by entry."""
     value, slope = z.zeros() + coefficients[-1], z.zeros()
-    for c in reversed(coefficients[:-1]):
-        value, slope = value * z + c, slope * z + value
+    for k, c in enumerate(reversed(coefficients[:-1])):
+        # Of degree one the slope is a constant, and series know it as one.
+        value, slope = value * z + c, slope * z + value if k else value
     return value, slope

@@ -16,6 +16,9 @@ from theory.modular import IntArray
 from theory.rings import RingArray
 from theory.rowspace import Residues, centred, inverse, product, reduce
 
+# Numbers that stencils read at a time: they should stay in a processor's cache.
+_READ = 2**17
+
 Rule = Callable[[int], Residues]
 
 
@@ -24,21 +27,29 @@ class PowerSeries(RingArray):
 
     Attributes:
         modulus: p < 2**20.
-        still: a series of its first coefficient alone.
+        degree: that of polynomials in t, or a bound of it: 0 for constants. None where nothing is known of it.
     """
 
-    __slots__ = ("_found", "_rule", "_shape", "modulus", "still")
+    __slots__ = ("_found", "_kept", "_rule", "_shape", "degree", "modulus")
 
-    def __init__(self, shape: Sequence[int], modulus: int, rule: Rule, *, still: bool = False) -> None:
-        """A series whose n-th coefficient rule(n) finds from its own earlier ones and from other series."""
-        self._shape, self.modulus, self._rule, self.still = tuple(shape), modulus, rule, still
+    def __init__(self, shape: Sequence[int], modulus: int, rule: Rule, *, degree: int | None = None) -> None:
+        """A series whose n-th coefficient rule(n) finds from its own earlier ones and from other series.
+
+        A rule should not hold the series itself: large arrays would wait for the collector of cycles.
+        """
+        self._shape, self.modulus, self._rule, self.degree = tuple(shape), modulus, rule, degree
         self._found: list[Residues] = []
+        self._kept = True
 
     @classmethod
     def of(cls, value: Residues, modulus: int) -> PowerSeries:
         """Constants, by their centred residues."""
-        zero = np.zeros_like(value)
-        return cls(value.shape, modulus, lambda n: zero if n else value, still=True)
+        return cls.polynomial(value[None], modulus)
+
+    @classmethod
+    def polynomial(cls, coefficients: Residues, modulus: int) -> PowerSeries:
+        """Polynomials in t, by the centred residues of coefficients[k] of t**k."""
+        return cls(coefficients.shape[1:], modulus, coefficients.__getitem__, degree=len(coefficients) - 1)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,9 +58,18 @@ class PowerSeries(RingArray):
 
     def coefficient(self, n: int) -> Residues:
         """The coefficient of t**n, shape as the array's."""
+        if self.degree is not None and n > self.degree:
+            return np.zeros(self._shape)
+        if not self._kept:
+            return self._rule(n)
         while len(self._found) <= n:
             self._found.append(self._rule(len(self._found)))
         return self._found[n]
+
+    def once(self) -> PowerSeries:
+        """This series, whose coefficients are not kept: each is asked for once."""
+        self._kept = False
+        return self
 
     def constant(self, numbers: ExactArray) -> PowerSeries:
         """Exact rationals as constants."""
@@ -57,7 +77,7 @@ class PowerSeries(RingArray):
 
     def _map(self, shape: Sequence[int], function: Callable[[Residues], Residues]) -> PowerSeries:
         """What is done to every coefficient alike."""
-        return PowerSeries(shape, self.modulus, lambda n: function(self.coefficient(n)), still=self.still)
+        return PowerSeries(shape, self.modulus, lambda n: function(self.coefficient(n)), degree=self.degree)
 
     def _join(self, other: PowerSeries, function: Callable[[Residues, Residues], Residues]) -> PowerSeries:
         p = self.modulus
@@ -65,7 +85,7 @@ class PowerSeries(RingArray):
             np.broadcast_shapes(self.shape, other.shape),
             p,
             lambda n: reduce(function(self.coefficient(n), other.coefficient(n)), p),
-            still=self.still and other.still,
+            degree=_most(self.degree, other.degree),
         )
 
     def __add__(self, other: PowerSeries) -> PowerSeries:
@@ -75,22 +95,49 @@ class PowerSeries(RingArray):
         return self._join(other, np.subtract)
 
     def __mul__(self, other: PowerSeries) -> PowerSeries:
-        shape, p = np.broadcast_shapes(self.shape, other.shape), self.modulus
-        if self.still or other.still:
-            one, many = (self, other) if self.still else (other, self)
-            return PowerSeries(
-                shape, p, lambda n: reduce(one.coefficient(0) * many.coefficient(n), p), still=one.still and many.still
-            )
+        one, many, p = self, other, self.modulus
 
         def rule(n: int) -> Residues:
-            total = self.coefficient(0) * other.coefficient(n)
+            first, *others = _orders(one, many, n)
+            total = one.coefficient(first) * many.coefficient(n - first)
             part = np.empty_like(total)
-            for k in range(1, n + 1):
-                np.multiply(self.coefficient(k), other.coefficient(n - k), out=part)
+            for k in others:
+                np.multiply(one.coefficient(k), many.coefficient(n - k), out=part)
                 total += part
             return reduce(total, p)
 
-        return PowerSeries(shape, p, rule)
+        return PowerSeries(np.broadcast_shapes(one.shape, many.shape), p, rule, degree=_total(one, many))
+
+    def __matmul__(self, other: PowerSeries) -> PowerSeries:
+        """Products of the matrices in the last two axes."""
+        one, many, p = self, other, self.modulus
+
+        def rule(n: int) -> Residues:
+            # Coefficients side by side, and one below the other: one product of matrices.
+            orders = _orders(one, many, n)
+            wide = np.concatenate([one.coefficient(k) for k in orders], axis=-1)
+            return product(wide, np.concatenate([many.coefficient(n - k) for k in orders], axis=-2), p)
+
+        stack = np.broadcast_shapes(one.shape[:-2], many.shape[:-2])
+        return PowerSeries((*stack, one.shape[-2], many.shape[-1]), p, rule, degree=_total(one, many))
+
+    def stencil(self, index: IntArray, vectors: PowerSeries) -> PowerSeries:
+        """As `RingArray.stencil`, some positions at a time, so that what they read is never held for all."""
+        one, many, p = self, vectors, self.modulus
+        points, positions, rows, size = one.shape
+        shape = points, positions, rows, many.shape[2]
+        step = max(1, _READ // max(1, points * size * many.shape[2]))
+
+        def rule(n: int) -> Residues:
+            orders, out = _orders(one, many, n), np.empty(shape)
+            for start in range(0, positions, step):
+                here = slice(start, start + step)
+                out[:, here] = sum(
+                    product(one.coefficient(k)[:, here], many.coefficient(n - k)[:, index[here]], p) for k in orders
+                )
+            return reduce(out, p)
+
+        return PowerSeries(shape, p, rule, degree=_total(one, many))
 
     def __getitem__(self, index: Any) -> PowerSeries:
         shape = np.empty(self.shape, dtype=np.bool_)[index].shape
@@ -110,7 +157,7 @@ class PowerSeries(RingArray):
             shape,
             self.modulus,
             lambda n: np.concatenate([part.coefficient(n) for part in parts], axis=axis),
-            still=all(part.still for part in parts),
+            degree=_most(*(part.degree for part in parts)),
         )
 
     def transpose(self, *axes: int) -> PowerSeries:
@@ -118,9 +165,20 @@ class PowerSeries(RingArray):
         return self._map([self.shape[axis] for axis in axes], lambda c: c.transpose(axes))
 
     def linear(self, matrix: PowerSeries) -> PowerSeries:
-        """A matrix of constants times the last axis."""
-        by, p = matrix.coefficient(0).T, self.modulus
-        return self._map((*self.shape[:-1], matrix.shape[0]), lambda c: product(c, by, p))
+        """A matrix of constants, or of polynomials in t, times the last axis."""
+        p = self.modulus
+        if matrix.degree is None:
+            raise ValueError("the matrix is made of series that do not end, expected constants or polynomials in t")
+        # Coefficients side by side, and one below the other: one product of matrices.
+        tall = np.concatenate([matrix.coefficient(k).T for k in range(matrix.degree + 1)])
+
+        def rule(n: int) -> Residues:
+            orders = _orders(matrix, self, n)
+            wide = [self.coefficient(n - k) for k in orders]
+            by = tall[orders.start * matrix.shape[1] : orders.stop * matrix.shape[1]]
+            return product(wide[0] if len(wide) == 1 else np.concatenate(wide, axis=-1), by, p)
+
+        return PowerSeries((*self.shape[:-1], matrix.shape[0]), p, rule, degree=_total(self, matrix))
 
     def gather(self, index: IntArray) -> PowerSeries:
         """Series of the last axis at an index array; -1 reads zero."""
@@ -143,19 +201,36 @@ class PowerSeries(RingArray):
 
     def reciprocal(self) -> PowerSeries:
         """One over each series; a ZeroDivisionError where a first coefficient is 0."""
-        p = self.modulus
-        found: PowerSeries
+        p, found = self.modulus, list[Residues]()
 
         def rule(n: int) -> Residues:
             if n == 0:
-                return inverses(self.coefficient(0), p)
-            total = self.coefficient(1) * found.coefficient(n - 1)
-            for k in range(2, n + 1):
-                total += self.coefficient(k) * found.coefficient(n - k)
-            return reduce(-reduce(total, p) * found.coefficient(0), p)
+                found.append(inverses(self.coefficient(0), p))
+            else:
+                total = self.coefficient(1) * found[n - 1]
+                for k in range(2, n + 1):
+                    total += self.coefficient(k) * found[n - k]
+                found.append(reduce(-reduce(total, p) * found[0], p))
+            return found[n]
 
-        found = PowerSeries(self.shape, p, rule, still=self.still)
-        return found
+        return PowerSeries(self.shape, p, rule, degree=None if self.degree else self.degree)
+
+
+def _orders(one: PowerSeries, many: PowerSeries, n: int) -> range:
+    """The orders of the first factor that make coefficient n of a product: at least one, and none that are zero."""
+    first = 0 if many.degree is None else max(0, n - many.degree)
+    return range(first, n + 1 if one.degree is None else min(n, one.degree) + 1)
+
+
+def _total(one: PowerSeries, many: PowerSeries) -> int | None:
+    """The degree of a product; None where it is not known."""
+    return None if one.degree is None or many.degree is None else one.degree + many.degree
+
+
+def _most(*degrees: int | None) -> int | None:
+    """The largest degree; None where one is not known."""
+    known = [degree for degree in degrees if degree is not None]
+    return max(known) if len(known) == len(degrees) else None
 
 
 def inverses(values: Residues, p: int) -> Residues:

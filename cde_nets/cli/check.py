@@ -12,6 +12,7 @@ import typer
 
 from cde_nets.cli.console import emit, errors, reported
 from cde_nets.cli.inputs import FAMILIES, number_of, program_of, read_points, text_of
+from cde_nets.cli.places import check_file
 from cde_nets.cli.train import DataDir, load
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def check(
             "--json": as_json, "--time-limit": time_limit is not None,
         }  # fmt: skip
         _refuse_unused(fields, {name for name, used in given.items() if used})
-        if out is not None and not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent} to write to.")
+        if out is not None:
+            check_file("--out", out)
         x: Any
         if fields.endswith(".json"):
             found = theory.Certificate.from_json(text_of(Path(fields))).verify(seed)

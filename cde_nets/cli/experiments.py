@@ -11,6 +11,7 @@ import textwrap
 import tokenize
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ SETTINGS = {"allow_interspersed_args": False}
 
 
 def list_(as_json: Json = False) -> None:
-    """List the experiments: one command for each result, which draws its own figure.
+    """List the experiments by subject: one command for each result, which draws its own figure, and whose result it is.
 
     Experiments of other packages that name them as entry points of the group cde_nets.experiments are listed, too.
 
@@ -39,14 +40,20 @@ def list_(as_json: Json = False) -> None:
       cde-nets list --json
     """
     found = [
-        {"name": name, "description": description(point), "module": point.module, "command": f"cde-nets run {name}"}
+        {"name": name, **about(point), "module": point.module, "command": f"cde-nets run {name}"}
         for name, point in experiments().items()
     ]
+    # Those of no subject come last.
+    found.sort(key=lambda one: (one["subject"] is None, one["subject"] or "", one["name"]))
     typer.echo(json.dumps({"experiments": found}) if as_json else _lines(found))
 
 
 def _complete(incomplete: str) -> list[tuple[str, str]]:
-    return [(name, description(point) or "") for name, point in experiments().items() if name.startswith(incomplete)]
+    return [
+        (name, about(point)["description"] or "")
+        for name, point in experiments().items()
+        if name.startswith(incomplete)
+    ]
 
 
 def run(
@@ -82,21 +89,25 @@ def experiments() -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
 
 
-def description(point: EntryPoint) -> str | None:
-    """The first sentence of the module's docstring, read without running the module: that may import torch.
+def about(point: EntryPoint) -> dict[str, str | None]:
+    """What the module's docstring says, read without running the module: that may import torch.
 
     Returns:
-        None where there is no such module, or it says nothing.
+        "description", its first sentence, and what stands in lines of its own as "Subject: .." and "Source: ..", the
+        lecture or paper whose result it is; None where there is no such module, or it does not say.
     """
     file = _source(point.module)
     try:
         text = "" if file is None else _docstring(file)
     except (OSError, SyntaxError, ValueError, tokenize.TokenError):
-        return None
-    if not text:
-        return None
+        text = ""
     paragraph = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph)[0]
+    said = dict(re.findall(r"^(Subject|Source): (.+)$", text, flags=re.MULTILINE))
+    return {
+        "description": re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph)[0] or None,
+        "subject": said.get("Subject"),
+        "source": said.get("Source"),
+    }
 
 
 def _docstring(file: Path) -> str:
@@ -131,14 +142,21 @@ def _unknown(name: str, names: list[str]) -> str:
 
 
 def _lines(found: list[dict[str, Any]]) -> str:
-    """A line each where a program reads, wrapped to the columns of a terminal."""
+    """Subjects, and below each its experiments: a line each where a program reads, else wrapped to the terminal."""
     columns = shutil.get_terminal_size((10_000, 24)).columns
-    indent = 4 if columns < BESIDE else max((len(one["name"]) for one in found), default=0) + 2
-    return "\n".join(line for one in found for line in _entry(one["name"], one["description"], indent, columns))
+    beside = max((len(one["name"]) for one in found), default=0) + 4
+    lines: list[str] = []
+    for subject, group in groupby(found, key=lambda one: one["subject"]):
+        lines += textwrap.wrap(subject or "Others", max(columns - 1, 10))
+        for one in group:
+            source = f" [{one['source']}]" if one["source"] else ""
+            lines += _entry(one["name"], f"{one['description'] or '(no description)'}{source}", beside, columns)
+    return "\n".join(lines)
 
 
-def _entry(name: str, says: str | None, indent: int, columns: int) -> list[str]:
-    wrapped = textwrap.wrap(says or "(no description)", max(columns - indent - 1, 10))
+def _entry(name: str, says: str, beside: int, columns: int) -> list[str]:
+    indent = 6 if columns < BESIDE else beside
+    wrapped = textwrap.wrap(says, max(columns - indent - 1, 10))
     if columns < BESIDE:
-        return [name, *(" " * indent + line for line in wrapped)]
-    return [f"{name:{indent}}{wrapped[0]}", *(" " * indent + line for line in wrapped[1:])]
+        return [f"  {name}", *(" " * indent + line for line in wrapped)]
+    return [f"  {name:{indent - 2}}{wrapped[0]}", *(" " * indent + line for line in wrapped[1:])]

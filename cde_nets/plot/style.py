@@ -17,6 +17,8 @@ from cde_nets.atomic import write_atomically
 
 # Okabe and Ito's palette ("Color universal design", 2008), black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+# Colours of curves in turn, the pale ones last, and their markers.
+_TURNS, _MARKERS = (0, 1, 2, 3, 5, 4, 7, 6), "os^Dv<>P"
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 
@@ -58,6 +60,12 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 4.0) -> Axes:
         return ax
     with styled():
         return figure(width, height).subplots()
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour and marker of one of several curves; the first 64 are all different."""
+    again, place = divmod(number, len(_TURNS))
+    return {"color": COLOURS[_TURNS[place]], "marker": _MARKERS[(place + again) % len(_MARKERS)]}
 
 
 def plain_log_ticks(ax: Axes) -> None:

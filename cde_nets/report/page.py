@@ -22,8 +22,8 @@ from cde_nets.errors import DivergedError
 from cde_nets.report.depth import answers, chosen, depth
 from cde_nets.report.explorer import plane
 from cde_nets.report.figures import confusion_chart, controls_chart, error_chart, interval_values, loss_chart
-from cde_nets.report.read import FinishedRun
 from cde_nets.train.batches import as_intensity
+from cde_nets.train.finished import FinishedRun
 
 if TYPE_CHECKING:
     from cde_nets.data import Dataset

@@ -6,6 +6,7 @@ from cde_nets.train.eigenbasis import EigenbasisAdam
 from cde_nets.train.evaluate import Evaluation, evaluate
 from cde_nets.train.progress import ProgressBar
 from cde_nets.train.run import Run
+from cde_nets.train.tensorboard import TensorBoard
 from cde_nets.train.trainer import InterruptedTraining, Reporter, Trainer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ProgressBar",
     "Reporter",
     "Run",
+    "TensorBoard",
     "TrainConfig",
     "Trainer",
     "evaluate",

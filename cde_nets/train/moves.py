@@ -38,9 +38,25 @@ class Moves:
         self, images: Float[Tensor, "batch height width"], rng: np.random.Generator
     ) -> Float[Tensor, "batch height width"]:
         """The moved images, by bilinear interpolation; what comes in from outside is zero."""
+        return self.moved(images, *self.draw(len(images), rng))
+
+    def draw(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "batch 6"], Float[np.ndarray, "batch 2 bends bends"] | None]:
+        """The random numbers of so many images, a row each: of the affine moves, and of the bend if there is one."""
+        affine = rng.uniform(-1, 1, (6, count)).T
+        return affine, rng.standard_normal((count, 2, BENDS, BENDS)) if self.bend > 0 else None
+
+    def moved(
+        self,
+        images: Float[Tensor, "batch height width"],
+        affine: Float[np.ndarray, "batch 6"],
+        bend: Float[np.ndarray, "batch 2 bends bends"] | None,
+    ) -> Float[Tensor, "batch height width"]:
+        """The images moved by random numbers that were drawn."""
         count, height, width = images.shape
         turn, down, across, shear, shift_down, shift_across = (
-            torch.from_numpy(row).to(images) for row in rng.uniform(-1, 1, (6, count))
+            torch.from_numpy(np.ascontiguousarray(row)).to(images) for row in affine.T
         )
         angle = turn * self.turn * math.pi / 180
         cos, sin = angle.cos(), angle.sin()
@@ -57,8 +73,8 @@ class Moves:
         sides = matrix.new_tensor([width / 2, height / 2])
         matrix = matrix * torch.cat([sides, sides.new_ones(1)]) / sides[:, None]
         grid = functional.affine_grid(matrix, [count, 1, height, width], align_corners=False)
-        if self.bend > 0:
-            bend = torch.from_numpy(rng.standard_normal((count, 2, BENDS, BENDS))).to(images) * self.bend
-            smooth = functional.interpolate(bend, (height, width), mode="bicubic", align_corners=True)
+        if bend is not None:
+            corners = torch.from_numpy(bend).to(images) * self.bend
+            smooth = functional.interpolate(corners, (height, width), mode="bicubic", align_corners=True)
             grid = grid + smooth.permute(0, 2, 3, 1) / sides
         return functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0]

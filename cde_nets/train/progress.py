@@ -6,7 +6,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+# Columns of a terminal below which the bar has no room for figures: those of an epoch stand in its line.
+_WIDE = 72
 
 
 class ProgressBar:
@@ -15,21 +18,21 @@ class ProgressBar:
     Args:
         epochs: of the whole run.
         console: where to; standard error where None. If it is no terminal the bar is left out and the lines remain.
+        quiet: no bar: in a process that is told nothing.
     """
 
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
+    def __init__(self, epochs: int, console: Console | None = None, *, quiet: bool = False) -> None:
         console = Console(stderr=True) if console is None else console
         self._epochs = epochs
+        percent, left = TextColumn("{task.percentage:>3.0f}%"), (TextColumn("left"), TimeRemainingColumn())
+        columns: list[ProgressColumn] = [BarColumn(), percent, *left]
+        if console.width >= _WIDE:
+            figures = TextColumn("{task.fields[figures]}")
+            columns = [TextColumn("training"), BarColumn(), percent, figures, TimeElapsedColumn(), *left]
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *columns,
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("training", total=None, figures="")

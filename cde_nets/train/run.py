@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 from cde_nets.atomic import write_atomically
 from cde_nets.nn.image import ImageNetworkConfig
 from cde_nets.nn.trainable import TrainableConfig
-from cde_nets.texts import read_object, read_objects
+from cde_nets.texts import read_object
 from cde_nets.train.config import TrainConfig
+
+# The way out of a damaged file.
+COPY = "Put a whole copy in its place, or train again."
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Run:
     - metrics.jsonl: a line for each epoch.
     - state.safetensors: where training stands; what --resume reads.
     - network.safetensors: the network chosen on the validation images.
+    - tensorboard: a folder, where a log for TensorBoard was asked for.
     - result.json: the closing table; written last, so that a run that has it is complete.
     """
 
@@ -49,6 +54,11 @@ class Run:
         return self.folder / "network.safetensors"
 
     @property
+    def tensorboard(self) -> Path:
+        """Path of the log's folder."""
+        return self.folder / "tensorboard"
+
+    @property
     def result(self) -> Path:
         """Path of result.json."""
         return self.folder / "result.json"
@@ -61,9 +71,9 @@ class Run:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is no folder: choose another with --out.")
-        above = next(parent for parent in self.folder.absolute().parents if parent.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise ValueError(f"{self.folder} cannot be made, {above} is no writable folder: choose another with --out.")
+        there = next(place for place in (self.folder.absolute(), *self.folder.absolute().parents) if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(f"{self.folder} cannot be made, {there} is no writable folder: choose another with --out.")
         # A temporary file of a writer that was killed is nobody's work.
         if self.folder.exists() and not all(path.name.endswith(".part") for path in self.folder.iterdir()):
             raise ValueError(
@@ -83,6 +93,15 @@ class Run:
         except OSError as error:
             raise ValueError(f"{self.folder} cannot be made ({error}): choose another folder with --out.") from error
 
+    def check_writable(self) -> None:
+        """Refuse a folder that a run cannot go on in.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise ValueError(f"{self.folder} cannot be written: make it writable, or go on with a copy of it.")
+
     def write_json(self, path: Path, values: dict[str, Any]) -> None:
         """One JSON file, atomically."""
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
@@ -100,7 +119,7 @@ class Run:
             network, training = values["network"], values["training"]
             return ImageNetworkConfig.from_dict(network), TrainConfig.from_dict(training), _positive(values["threads"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.config} is damaged: {type(error).__name__} {error}.") from error
+            raise ValueError(f"{self.config} is damaged: {type(error).__name__} {error}. {COPY}") from error
 
     def check_is_of(self, network: TrainableConfig, training: TrainConfig) -> None:
         """Refuse a folder in which something else was trained; one without a run is as good as any.
@@ -121,20 +140,52 @@ class Run:
         Raises:
             ValueError: the run is not finished, or the file is damaged.
         """
-        return _read_object(self.result, f"{self.folder} is not a finished run: it has no result.json. Use --resume.")
+        return _read_object(
+            self.result,
+            f"{self.folder} is not a finished run: it has no result.json. Go on with: "
+            f"cde-nets train mnist --resume {self.folder}",
+        )
 
-    def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
-        """The metrics of the first `epochs` epochs, or of all; a last line that was cut short is left out.
+    def read_metrics(self, epochs: int | None = None, *, ahead: bool = False) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one for each epoch.
+
+        Args:
+            epochs: how many there must be. None takes what is there: a last line that was cut short, as a kill leaves
+                it, is then left out with a warning.
+            ahead: whether lines may follow those, which are not looked at.
 
         Raises:
-            ValueError: any other line that is damaged.
+            ValueError: a line is damaged, which is named, or there are more or fewer than `epochs`.
         """
-        rows = read_objects(self.metrics, cut=True) if self.metrics.is_file() else []
-        return rows if epochs is None else rows[:epochs]
+        if epochs and not self.metrics.is_file():
+            raise ValueError(
+                f"{self.metrics} is missing, expected a file with a line for each of {epochs} epochs. {COPY}"
+            )
+        lines = self.metrics.read_bytes().split(b"\n") if self.metrics.is_file() else []
+        if lines and not lines[-1]:
+            lines.pop()
+        rows = [_row(line) for line in (lines[:epochs] if ahead else lines)]
+        if epochs is None and rows and rows[-1] is None:
+            warnings.warn(f"{self.metrics}: the last line is cut short and left out.", stacklevel=2)
+            rows.pop()
+        whole = [row for row in rows if row is not None]
+        if len(whole) < len(rows):
+            raise ValueError(f"{self.metrics} is damaged: line {rows.index(None) + 1} is no JSON object. {COPY}")
+        if epochs is not None and len(whole) != epochs:
+            raise ValueError(f"{self.metrics} is damaged: lines {len(whole)}, expected {epochs}, one an epoch. {COPY}")
+        return whole
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """All of metrics.jsonl, atomically: a few hundred lines at most."""
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # of JSON, or of bytes that are no text; nested too deeply
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _positive(value: Any) -> int:
@@ -146,4 +197,7 @@ def _positive(value: Any) -> int:
 def _read_object(path: Path, absent: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(absent)
-    return read_object(path)
+    try:
+        return read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error} {COPY}") from error

@@ -6,10 +6,11 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,6 +35,7 @@ from cde_nets.train.checkpoint import (
 from cde_nets.train.config import TrainConfig
 from cde_nets.train.eigenbasis import EigenbasisAdam
 from cde_nets.train.evaluate import Evaluation, evaluate
+from cde_nets.train.processes import Processes
 from cde_nets.train.run import Run
 from cde_nets.train.state import check_form, check_moments, plain
 
@@ -84,6 +86,8 @@ class Trainer:
         train_config: how.
         data: MNIST, or images of the same form.
         device: where.
+        processes: those that train it together (`together`): each has its share of every batch, the first alone writes
+            and tells the reporter. The folder must be one that all of them see.
     """
 
     run: Run
@@ -91,6 +95,7 @@ class Trainer:
     train_config: TrainConfig
     data: MNIST
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         self.network: Trainable = self.network_config.build().to(self.device)
@@ -100,7 +105,12 @@ class Trainer:
         images, labels = self._tensors(self.data.train)
         with torch.no_grad():
             prepared = torch.cat([self.network.prepare(as_intensity(some)) for some in images.split(_AT_ONCE)])
-        self._batches = Batches(prepared, labels, config.batch_size, config.moves, config.seed)
+        self._batches = Batches(prepared, labels, config.batch_size, config.moves, config.seed, self.processes)
+        least = min(len(self.data.validation), len(self.data.test))
+        if least < self.processes.count:
+            raise ValueError(f"{least} images to evaluate on are fewer than the {self.processes.count} processes.")
+        self._check_alike()
+        self._forward = self.processes.forward(self.network)
         readout = self.network.readout_parameters()
         rest = [p for p in self.network.parameters() if not any(p is one for one in readout)]
         both = (rest, config.learning_rate), (readout, config.learning_rate * config.readout_rate)
@@ -118,6 +128,7 @@ class Trainer:
             max_momentum=_MOMENTA[1],
         )
         self._progress = _Progress()
+        self._rows: list[dict[str, Any]] = []
         self._best: dict[str, Tensor] = self._parameters()
 
     @property
@@ -131,6 +142,8 @@ class Trainer:
         Raises:
             ValueError: the folder is not empty or cannot be made.
         """
+        if not self.processes.first:
+            return
         self.run.create()
         self.run.write_json(
             self.run.config,
@@ -149,8 +162,13 @@ class Trainer:
         """Take up the state that the run's folder holds.
 
         Raises:
-            ValueError: a finished run, no state, a damaged one, or one of another configuration or data.
+            ValueError: a finished run, no state, a damaged one, or one of another configuration or data; metrics that
+                are damaged, or of fewer epochs than the state.
         """
+        # The first may have to write the state that the others read.
+        self.processes.in_turn(self._resume, self.device)
+
+    def _resume(self) -> None:
         if self.run.result.exists():
             raise ValueError(f"{self.run.folder} is finished: it has a result.json. Nothing is left to resume.")
         if self.run.config.exists() and not self.run.state.exists():
@@ -168,6 +186,8 @@ class Trainer:
             )
         self._check_state(tensors, about)
         self._progress = _Progress(**about["progress"])
+        # Written before the state: a kill may leave more lines, whole or not, and never fewer.
+        self._rows = self.run.read_metrics(self._progress.epoch, ahead=True)
         copy_into(self.network, _under("network/", tensors), self.run.state)
         self._best = _under("best/", tensors)
         moments = _under("optimizer/", tensors)
@@ -205,8 +225,11 @@ class Trainer:
             check_finite(_under(prefix, tensors).values(), path)
         check_moments(_under("optimizer/", tensors), self._optimizer, path)
 
-    def fit(self, reporter: Reporter) -> dict[str, Any]:
+    def fit(self, *reporters: Reporter) -> dict[str, Any]:
         """Train to the end, evaluate on the test images once, and write the run's files.
+
+        Args:
+            *reporters: who are told, in turn.
 
         Returns:
             What result.json holds.
@@ -215,27 +238,33 @@ class Trainer:
             InterruptedTraining: Ctrl-C or SIGTERM came; the state is saved.
             DivergedError: the loss is not finite, or most rows fail; the last epoch's state is kept.
         """
-        rows = self.run.read_metrics(self._progress.epoch)
         with _interruptions() as asked:
             while self._progress.epoch < self.train_config.epochs:
-                self._epoch(reporter, asked)
-                rows.append(self._close_epoch())
-                self.run.write_metrics(rows)
-                self._save()
-                reporter.epoch(rows[-1])
+                stop = self._epoch(reporters, asked)
+                self._rows.append(self._close_epoch())
+                if self.processes.first:
+                    self.run.write_metrics(self._rows)
+                    self._save()
+                    for reporter in reporters:
+                        reporter.epoch(self._rows[-1])
+                if stop:
+                    raise InterruptedTraining
         return self._finish()
 
-    def _epoch(self, reporter: Reporter, asked: list[bool]) -> None:
+    def _epoch(self, reporters: Sequence[Reporter], asked: list[bool]) -> bool:
+        """The rest of an epoch; whether some process was asked to stop meanwhile."""
         progress, began = self._progress, time.perf_counter()
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         failed = torch.zeros((), dtype=torch.int64, device=self.device)
 
-        def settle() -> None:
+        def settle() -> bool:
             nonlocal began
-            progress.loss += float(losses)
-            progress.correct += int(correct)
-            progress.failed += int(failed)
+            own = [losses, correct.double(), failed.double(), losses.new_tensor(float(bool(asked)))]
+            loss, right, wrong, stop = self.processes.total(torch.stack(own)).tolist()
+            progress.loss += loss
+            progress.correct += int(right)
+            progress.failed += int(wrong)
             losses.zero_(), correct.zero_(), failed.zero_()
             now = time.perf_counter()
             progress.seconds, began = progress.seconds + now - began, now
@@ -250,36 +279,41 @@ class Trainer:
                     f"{progress.failed} of {seen} rows failed in epoch {progress.epoch + 1}: their flows left the "
                     f"finite numbers. Take a smaller --learning-rate; {self.run.state} keeps the last finished epoch."
                 )
+            return bool(stop)
 
         for images, labels in self._batches.epoch(progress.epoch, progress.batch):
-            logits = self.network.of_prepared(images)
+            logits = self._forward(images)
             # Rows that failed are left out: what they hold is no answer.
             lost = self.network.failed.expand(len(labels))
             smoothing = self.train_config.smoothing
             each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
             each = torch.where(lost, 0.0, each)
-            loss = each.sum() / (~lost).sum().clamp(min=1)
+            # Of all processes, so that the mean of their gradients is the gradient of the whole batch's mean loss.
+            loss = each.sum() / self.processes.total((~lost).sum()).clamp(min=1)
             self._optimizer.zero_grad()
-            loss.backward()
+            (loss * self.processes.count).backward()
             self._optimizer.step()
             self._schedule.step()
             losses += loss.detach()
             correct += ((logits.detach().argmax(1) == labels) & ~lost).sum()
             failed += lost.sum()
             progress.batch += 1
-            if progress.batch % _REPORT_EVERY == 0 or asked:
-                settle()
+            # Several processes stop together, where they tell each other how they stand.
+            if progress.batch % _REPORT_EVERY == 0 or (asked and self.processes.alone):
+                stop = settle()
                 seen = progress.batch * self._batches.batch_size
                 done = progress.epoch * len(self._batches) + progress.batch
-                reporter.batch(done, self.steps, progress.loss / progress.batch, progress.correct / seen)
-            if asked:
-                self._save()
-                raise InterruptedTraining
-        settle()
+                if self.processes.first:
+                    for reporter in reporters:
+                        reporter.batch(done, self.steps, progress.loss / progress.batch, progress.correct / seen)
+                if stop:
+                    self._save()
+                    raise InterruptedTraining
+        return settle()
 
     def _close_epoch(self) -> dict[str, Any]:
         progress, began = self._progress, time.perf_counter()
-        validation = evaluate(self.network, *self._tensors(self.data.validation))
+        validation = self._evaluate(self.data.validation)
         if validation.accuracy > progress.best_accuracy:
             progress.best_accuracy, progress.best_epoch = validation.accuracy, progress.epoch
             self._best = self._parameters()
@@ -302,8 +336,10 @@ class Trainer:
 
     def _finish(self) -> dict[str, Any]:
         copy_into(self.network, self._best, self.run.state)
-        test = evaluate(self.network, *self._tensors(self.data.test))
+        test = self._evaluate(self.data.test)
         result = self._result(test)
+        if not self.processes.first:
+            return result
         save_network(self.run.network, self.network, self.network_config, {"result": result, "versions": versions()})
         self.run.write_json(self.run.result, {**result, "confusion": test.confusion.tolist()})
         return result
@@ -325,9 +361,32 @@ class Trainer:
             "test_images": len(self.data.test.labels),
             "device": str(self.device),
             "threads": torch.get_num_threads(),
+            "processes": self.processes.count,
         }
 
+    def _check_alike(self) -> None:
+        """Refuse processes that found other data than each other: rows of one batch would be of several data sets."""
+        labels = self.data.train.labels
+        own = torch.tensor([len(labels), int(labels.sum())], device=self.device)
+        if not torch.equal(self.processes.total(own), own * self.processes.count):
+            raise ValueError(
+                f"The processes have different data, this one {len(labels):,} training images from {self.data.source}: "
+                "name one folder with --data-dir."
+            )
+
+    def _evaluate(self, part: Dataset) -> Evaluation:
+        images, labels = self._tensors(part)
+        share = self.processes.share(len(labels))
+        own = evaluate(self.network, images[share], labels[share])
+        if self.processes.alone:
+            return own
+        confusion = self.processes.total(own.confusion.to(self.device)).cpu()
+        failed = int(self.processes.total(torch.tensor(own.failed, device=self.device)))
+        return Evaluation(int(confusion.trace()) / len(labels), confusion, failed)
+
     def _save(self) -> None:
+        if not self.processes.first:
+            return
         tensors = {f"network/{name}": value for name, value in self._parameters().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
         optimizer = self._optimizer.state_dict()

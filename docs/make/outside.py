@@ -5,7 +5,7 @@ from pathlib import Path
 from posixpath import join, normpath, relpath
 from typing import Any
 
-from mkdocs.structure.files import File
+from mkdocs.structure.files import File, InclusionLevel
 
 LINK = re.compile(r"\]\(((?:\.\./)+[^)\s#]+)")
 
@@ -28,7 +28,8 @@ def on_files(files: Any, config: Any) -> Any:
         for target in LINK.findall(page.content_string):
             path = _outside(page.src_uri, target)
             if path is not None and files.get_file_from_path(f"source/{path}") is None:
-                files.append(File.generated(config, f"source/{path}", abs_src_path=str(root / path)))
+                apart = InclusionLevel.NOT_IN_NAV
+                files.append(File.generated(config, f"source/{path}", abs_src_path=str(root / path), inclusion=apart))
     return files
 
 

@@ -10,6 +10,9 @@ test. What differs between rows is only how the loss is differentiated. See `row
 
 What the paper leaves open is as in its authors' published code: Kaiming normal weights, no biases to begin with,
 messages along every citation in both directions, the epoch chosen by the validation accuracy of every twentieth.
+
+Subject: Equilibria
+Source: Liao et al. 2018, appendix, section 3.3, Tables A2 and A3
 """
 
 from experiments.citation.command import app

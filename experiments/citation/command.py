@@ -9,20 +9,23 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import notify
 from cde_nets.data import DataUnavailableError
 from cde_nets.data.citation import load_citation
 from cde_nets.plot.style import save
+from experiments.at_hand import some_graph
 from experiments.citation.network import Weights
 from experiments.citation.report import markdown, picture
 from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
-from experiments.pages import check, fill
+from experiments.command import Json, Quick, allowed, begin
+from experiments.pages import fill
+from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
 
@@ -55,37 +58,34 @@ def citation(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with cora.npz or pubmed.npz.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of runs, tables and figure.")] = Path("runs/citation"),
-    quick: Annotated[bool, typer.Option(help="One seed, 15 epochs of 20 steps, in a folder of its own.")] = False,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Runs at once; of use on a GPU, not on a CPU.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Train on a citation graph; write results.jsonl, citation.md and citation.png."""
     torch.set_num_threads(threads)
-    console = Console(stderr=True)
     place = _device(device)
     keys = [str(key) for key in rows or list(Key)]
     how: dict[str, Any] = {"epochs": epochs} if not quick else {**QUICK, "epochs": min(epochs, QUICK["epochs"])}
-    if quick:
-        out, seeds = out / "quick", 1
+    seeds = 1 if quick else seeds
+    allowed(publish, quick=quick, page=PAGE, mark=f"citation {dataset}")
     try:
-        if publish is not None:
-            if quick:
-                raise ValueError("--quick shows that all runs; it is not to be published: leave --publish out.")
-            check(publish / PAGE, f"citation {dataset}")
-        graph = load_citation(dataset.value, data_dir, notify=console.print)
+        load = some_graph if quick else load_citation
+        graph = load(dataset.value, data_dir, notify=notify)
         settings = settings_of(graph, SIZES[dataset], split, weights=weights, **how)
+        out = begin(out, publish, quick=quick)
         results = Results(out / "results.jsonl", settings)
     except (ValueError, DataUnavailableError) as error:
         raise typer.BadParameter(str(error)) from error
     groups = list(_groups(keys, seeds, batch, results))
     if groups:
-        out.mkdir(parents=True, exist_ok=True)
         try:
-            _train(groups, Prepared(graph, settings.size), settings, results, place, console)
+            _train(groups, Prepared(graph, settings.size), settings, results, place)
         except KeyboardInterrupt:
-            console.print("Stopped; give the same command to go on.")
+            notify("Stopped; give the same command to go on.")
             raise typer.Exit(1) from None
     text = markdown(graph, settings, results)
     write_atomically(out / "citation.md", text.encode())
@@ -97,7 +97,7 @@ def citation(
         ):
             write_atomically(publish / folder / name, (out / file).read_bytes())
         fill(publish / PAGE, f"citation {dataset}", text)
-    Console().print(Markdown(text))
+    say(as_json, {"dataset": graph.name, "runs": results.rows}, Markdown(text))
 
 
 def _device(name: str) -> torch.device:
@@ -126,10 +126,9 @@ def _train(
     settings: Settings,
     results: Results,
     device: torch.device,
-    console: Console,
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with progress(*columns, TimeRemainingColumn()) as bar:
         total = sum(ROWS[key].cost * settings.epochs for key, _ in groups)
         task = bar.add_task("citation", total=total)
         checkpoint = results.path.with_name("checkpoint.pt")

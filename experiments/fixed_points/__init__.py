@@ -16,6 +16,9 @@ Everything here is solved by `cn.solve(cn.FixedPointProblem(..), ..)`. The pictu
 
 The race (iterations.png): Picard, Anderson, Broyden, Newton and Newton-Krylov on z = tanh(W z + x), by work and by
 time. See `race`.
+
+Subject: Equilibria
+Source: lecture Recurrent back propagation, fixed point theorems; lecture Forward propagation with implicit layers
 """
 
 from experiments.fixed_points.command import app

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from cde_nets.atomic import write_atomically
-from cde_nets.plot.style import save
+from experiments.command import Json, Quick, begin, leave, less
 from experiments.fixed_points import banach, brouwer, descent, pictures, race, scalar
+from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@less(vars(race), DIM=16, ROWS=4, REPEATS=1)
 def fixed_points(
     out: Annotated[Path, typer.Option(help="Folder of the figures and the numbers.")] = Path("runs/fixed_points"),
     seed: Annotated[int, typer.Option(min=0, help="Of the layers and the samples.")] = 0,
+    quick: Quick = False,
     publish: Annotated[Path | None, typer.Option(help="Copy all to this docs folder.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Solve for fixed points; write fixed_points.json, cobwebs.png and iterations.png."""
+    out = begin(out, publish, quick=quick)
     torch.set_num_threads(threads)
     layers = race.layers(seed)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("fixed points", total=2 + len(layers) * len(race.METHODS) * (1 + race.REPEATS))
         content: dict[str, Any] = {
             "seed": seed,
@@ -46,16 +47,8 @@ def fixed_points(
         bar.advance(task)
         content["race"] = [race.race(name, W, x, lambda: bar.advance(task)) for name, (W, x) in layers.items()]
     drawn = {"cobwebs.png": pictures.cobwebs(content), "iterations.png": pictures.race(content["race"])}
-    out.mkdir(parents=True, exist_ok=True)
-    for file, picture in drawn.items():
-        save(picture, out / file)
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_atomically(out / "fixed_points.json", text.encode())
-    if publish is not None:
-        for file, folder in (*((file, "images") for file in drawn), ("fixed_points.json", "results")):
-            write_atomically(publish / folder / file, (out / file).read_bytes())
-    for table in (_examples(content), _predictions(content["banach"]), _race(content["race"])):
-        Console().print(table)
+    tables = _examples(content), _predictions(content["banach"]), _race(content["race"])
+    leave("fixed_points", out, publish, content, drawn, *tables, as_json=as_json)
 
 
 def _examples(content: dict[str, Any]) -> Table:

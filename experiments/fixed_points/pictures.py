@@ -10,22 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cde_nets.plot import cobweb
-from cde_nets.plot.style import COLOURS, figure, styled
+from cde_nets.plot import cobweb, convergence
+from cde_nets.plot.style import COLOURS, figure, look, styled
 from experiments.fixed_points import banach, brouwer
 from experiments.fixed_points.scalar import RADICANDS, golden, heron, neuron, rearranged
 
 # A method has the same colour and marker in every panel.
-LOOKS = {
-    name: (COLOURS[colour], marker)
-    for name, colour, marker in (
-        ("Picard", 0, "o"),
-        ("Anderson", 1, "s"),
-        ("Broyden", 2, "^"),
-        ("NewtonKrylov", 3, "D"),
-        ("Newton", 5, "v"),
-    )
-}
+METHODS = ("Picard", "Anderson", "Broyden", "NewtonKrylov", "Newton")
+LOOKS = {name: look(number) for number, name in enumerate(METHODS)}
 # Which of RADICANDS has its cobweb drawn.
 ROOT = 1
 
@@ -108,7 +100,7 @@ def _draw_ways(ax: Axes, found: dict[str, Any]) -> None:
         if name not in LOOKS:
             # Damped: on the way, and at rest, like others.
             continue
-        colour, marker = LOOKS[name]
+        colour, marker = LOOKS[name].values()
         if name == "Picard":
             ax.plot(*way.T, ".", color=colour, markersize=2.5, label=name)
         else:
@@ -147,19 +139,10 @@ def _draw_descent(ax: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_race(ax: Axes, problem: dict[str, Any], along: str) -> None:
-    for row in problem["solved"]:
-        colour, marker = LOOKS[row["method"].removesuffix("()")]
-        # At the start no time has passed, which a logarithmic axis cannot show.
-        first = 0 if along == "work" else 1
-        spaced = max(1, len(row[along]) // 8)
-        ax.loglog(
-            row[along][first:],
-            row["residuals"][first:],
-            color=colour,
-            marker=marker,
-            markersize=4,
-            markevery=spaced,
-            label=row["method"].removesuffix("()"),
-        )
-    ax.axhline(problem["atol"], color="black", linestyle=":", linewidth=1.0)
-    ax.set_xlabel("evaluations and products with J" if along == "work" else "seconds")
+    # At the start no time has passed, which a logarithmic axis cannot show.
+    first = 0 if along == "work" else 1
+    curves = {
+        row["method"].removesuffix("()"): (row[along][first:], row["residuals"][first:]) for row in problem["solved"]
+    }
+    convergence(curves, ax, tolerance=problem["atol"], among=METHODS, legend=False)
+    ax.set(xscale="log", xlabel="evaluations and products with J" if along == "work" else "seconds", ylabel="")

@@ -5,32 +5,43 @@
     python -m experiments.frontier list
     python -m experiments.frontier certify frontier
     python -m experiments.frontier publish docs
+    python -m experiments.frontier --quick
 
-A run that was stopped goes on where it stood, and one that is done is read back. Several processes may share an --out
-if no run is in two of them. To go on from published results, put docs/results/frontier.jsonl into OUT/results.jsonl.
+The last one trains a network of each kind for a moment and certifies one: that all of it runs. A run that was stopped
+goes on where it stood, and one that is done is read back. Several processes may share an --out if no run is in two of
+them. To go on from published results, put docs/results/frontier.jsonl into OUT/results.jsonl.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cde_nets import pretrained
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import errors, notify
 from cde_nets.data import MNIST, load_digits, load_fashion_mnist, load_mnist
 from cde_nets.plot.style import save
 from cde_nets.train import Run, load_network
 from experiments import pages
+from experiments.at_hand import few_images
+from experiments.command import Json, begin
 from experiments.frontier import certificates, report, results
 from experiments.frontier.plan import GROUPS, Entry, entries, quick
+from experiments.shown import say, show
 from experiments.trained import result_of
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False)
+# Of the trial of everything: one entry of each kind of network.
+TRIED = ("100", "u = 0", "LeNet subspace", "residual CNN", "dense", "lecture")
+TRIED_IMAGES = 2
+# Of MNIST's images.
+SIZE = 28
 PAGE, TABLES = (
     "frontier.md",
     {"frontier points": "frontier", "frontier ablation": "ablation", "frontier others": "others"},
@@ -44,6 +55,38 @@ Out = Annotated[Path, typer.Option(help="Folder of the runs and their results.")
 _OUT = Path("runs/frontier")
 
 
+@app.callback(invoke_without_command=True)
+def trial(
+    context: typer.Context,
+    fast: Annotated[bool, typer.Option("--quick", help="No command, but a moment of each kind.")] = False,
+    out: Out = _OUT,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST, for --quick.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test accuracy against trained numbers: train, certify, publish."""
+    if context.invoked_subcommand is not None:
+        if fast or as_json or data_dir is not None or out != _OUT:
+            raise typer.BadParameter("these options stand behind the command, as in: run 750 --quick.")
+        return
+    if not fast:
+        raise typer.BadParameter("expected a command, or --quick, which trains each kind for a moment.")
+    folder = begin(out, quick=True)
+    images = few_images(data_dir, notify)
+    chosen = {name: entry for name, entry in entries().items() if name in TRIED}
+    plan = {name: replace(one, seeds=1, training={**one.training, "epochs": 1}) for name, one in chosen.items()}
+    torch.set_num_threads(1)
+    for entry in plan.values():
+        result_of(Run(results.folder_of(folder, entry, 0)), *entry.configurations(0, SIZE), images)
+        results.keep(folder, plan, SIZE)
+    rows = results.collect(folder, plan, SIZE)
+    network, _ = load_network(_network(folder, plan[TRIED[0]], rows[0]))
+    shown = torch.from_numpy(images.test.images[:TRIED_IMAGES]).float() / 255
+    proved = certificates.certify(network, shown, last=1)
+    save(report.frontier_figure(plan, rows), folder / "frontier.png")
+    content = {"runs": rows, "certificates": {TRIED[0]: proved}}
+    say(as_json, content, _table(list(plan.values()), rows), certificates.table({TRIED[0]: proved}))
+
+
 @app.command()
 def run(
     names: Annotated[list[str], typer.Argument(help=f"Entries, or groups of them: {', '.join(GROUPS)}.")],
@@ -55,11 +98,11 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
 ) -> None:
     """Train what the configurations describe, one run after the other."""
-    console = Console(stderr=True)
+    console = errors()
     try:
         plan = entries()
         _check_names(plan, names)
-        images = _load(data, data_dir, console)
+        images = _load(data, data_dir)
         size, trial = images.train.images.shape[1], len(images.train) if fast else None
         plan = {name: entry if trial is None else quick(entry, trial) for name, entry in plan.items()}
         wanted = [entry for entry in plan.values() if entry.name in names or entry.group in names]
@@ -77,23 +120,20 @@ def run(
             result_of(Run(results.folder_of(out, entry, seed)), *entry.configurations(seed, size), images)
             # From the folders each time: other processes may have come to an end meanwhile.
             results.keep(out, plan, size)
-    Console().print(_table(wanted, results.collect(out, plan, size)))
+    show(_table(wanted, results.collect(out, plan, size)))
 
 
 @app.command(name="list")
 def list_(out: Out = _OUT) -> None:
     """Say which runs are planned and which are done."""
     plan = entries()
-    Console().print(_table(list(plan.values()), results.collect(out, plan, 28)))
+    show(_table(list(plan.values()), results.collect(out, plan, SIZE)))
 
 
 @app.command()
 def certify(
     names: Annotated[list[str], typer.Argument(help="Points of the frontier, or frontier for all.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST.")] = None,
-    most_dim: Annotated[
-        int, typer.Option(help="Of the states of stages that are certified; 1,960 take more than 16 GB.")
-    ] = certificates.MOST_DIM,
     out: Out = _OUT,
 ) -> None:
     """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
@@ -101,18 +141,18 @@ def certify(
     try:
         _check_names(plan, names)
         kept = certificates.read(out / CERTIFICATES)
-        rows = results.collect(out, plan, 28)
+        rows = results.collect(out, plan, SIZE)
         chosen = {name: best(rows, name) for name, entry in plan.items() if {name, entry.group} & {*names}}
         for name, row in chosen.items():
             if row is None or not _network(out, plan[name], row).exists():
                 raise ValueError(f"{name} has no finished run in {out}: run it first.")
-        images = load_mnist(data_dir, notify=Console(stderr=True).print).test.images[: certificates.IMAGES]
+        images = load_mnist(data_dir, notify=notify).test.images[: certificates.IMAGES]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     for name, row in chosen.items():
         assert row is not None
         network, _ = load_network(_network(out, plan[name], row))
-        found = certificates.certify(network, torch.from_numpy(images).float() / 255, most_dim=most_dim)
+        found = certificates.certify(network, torch.from_numpy(images).float() / 255)
         kept[name] = {"seed": row["seed"], **found}
         certificates.write(out / CERTIFICATES, kept)
     typer.echo(certificates.table(kept))
@@ -126,7 +166,7 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     try:
         for mark in (*TABLES, CERTIFIED):
             pages.check(page, mark)
-        rows = results.collect(out, plan, 28)
+        rows = results.collect(out, plan, SIZE)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if not rows:
@@ -165,11 +205,11 @@ def _check_names(plan: dict[str, Entry], names: list[str]) -> None:
         )
 
 
-def _load(data: Data, folder: Path | None, console: Console) -> MNIST:
+def _load(data: Data, folder: Path | None) -> MNIST:
     if data == "digits":
         return load_digits()
-    found = load_fashion_mnist(folder) if data == "fashion" else load_mnist(folder, notify=console.print)
-    console.print(f"data: {found.source}, {found.detail}")
+    found = load_fashion_mnist(folder) if data == "fashion" else load_mnist(folder, notify=notify)
+    notify(f"data: {found.source}, {found.detail}")
     return found
 
 

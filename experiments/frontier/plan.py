@@ -11,7 +11,14 @@ from typing import Any
 from cde_nets.nn import ImageNetworkConfig, TrainableConfig
 from cde_nets.texts import read_utf8
 from cde_nets.train import TrainConfig
-from experiments.frontier.others import DenseConfig, FeaturesConfig, LectureConfig, ResidualConfig, SubspaceConfig
+from experiments.frontier.others import (
+    DenseConfig,
+    FeaturesConfig,
+    LectureConfig,
+    ResidualConfig,
+    SubspaceConfig,
+    VariantConfig,
+)
 
 FOLDER = Path(__file__).parent / "configurations"
 GROUPS = ("frontier", "ablation", "others")
@@ -22,6 +29,7 @@ KINDS: dict[str, Any] = {
     "residual": ResidualConfig,
     "dense": DenseConfig,
     "lecture": LectureConfig,
+    "variant": VariantConfig,
 }
 # Of a trial run.
 QUICK_STEPS = 150

@@ -26,6 +26,9 @@ radius of J rises about as far as at the paper's size.
 Differences from the published code, on purpose: CG takes all of its K steps, with the true J; Neumann's K counts
 products with J^T; the iteration to rest stops where it has arrived to rounding, at most after the same 50 steps; losses
 before and after training are means over all ten images. TBPTT's K steps are the last of the 50, as there.
+
+Subject: Equilibria
+Source: Liao et al. 2018, appendix, section 3.2, Table A1, Figure A1
 """
 
 from experiments.hopfield.command import app

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import notify
 from cde_nets.data import load_mnist
 from cde_nets.plot.style import save
+from experiments.at_hand import few_images
+from experiments.command import Json, allowed, begin
 from experiments.hopfield import pictures
 from experiments.hopfield.memories import binary, first_of_each_digit
 from experiments.hopfield.methods import Cell, all_cells, parse_cells
@@ -23,7 +25,8 @@ from experiments.hopfield.results import Results
 from experiments.hopfield.settings import PAPER, Settings, smaller
 from experiments.hopfield.summary import markdown, summary
 from experiments.hopfield.training import Batch
-from experiments.pages import check, fill
+from experiments.pages import fill
+from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
 
@@ -54,7 +57,9 @@ PAGE = "published_tables.md"
 @app.command()
 def hopfield(
     size: Annotated[Size, typer.Option(help="Of the networks; paper is hours a cell, see --cells.")] = Size.REDUCED,
-    quick: Annotated[bool, typer.Option("--quick", help="As --size quick: a few cells, a few trials.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="As --size quick: a few cells and trials, not to be published.")
+    ] = False,
     cells: Annotated[
         str | None, typer.Option(help='Such as "tbptt:10,rbp-zero:20,dense", "neumann" for every K; all where None.')
     ] = None,
@@ -67,26 +72,27 @@ def hopfield(
     publish: Annotated[Path | None, typer.Option(help="Copy figures and numbers to this docs folder.")] = None,
     device: Annotated[str, typer.Option(help="Such as cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Train associative memories; write trials.jsonl, hopfield.md, hopfield.json and two figures."""
     torch.set_num_threads(threads)
-    console = Console(stderr=True)
     chosen = Size.QUICK if quick else size
     settings = _settings(chosen, seed, epochs)
     trials = trials or TRIALS[chosen]
+    allowed(publish, quick=quick, page=PAGE, mark=f"hopfield {chosen}")
     # An unknown device and data that cannot be had are RuntimeErrors.
     try:
-        if publish is not None:
-            check(publish / PAGE, f"hopfield {chosen}")
         named = cells or (QUICK_CELLS if chosen is Size.QUICK else None)
         wanted = parse_cells(named, settings.steps) if named else _all(chosen)
-        digits = first_of_each_digit(load_mnist(data_dir, notify=console.print))[: settings.digits]
+        data = few_images(data_dir, notify) if quick else load_mnist(data_dir, notify=notify)
+        digits = first_of_each_digit(data)[: settings.digits]
         images = binary(digits, settings.side).to(device)
-        results = Results(out or Path("runs") / f"hopfield-{chosen.value}", settings, images)
+        folder = begin(out or Path("runs") / f"hopfield-{size.value}", publish, quick=quick)
+        results = Results(folder, settings, images)
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from None
-    _train(results, settings, wanted, trials, batch or BATCH[chosen], images, console)
-    _report(results, settings, trials, images)
+    _train(results, settings, wanted, trials, batch or BATCH[chosen], images)
+    _report(results, settings, trials, images, as_json)
     if publish is not None:
         _publish(results.folder, publish, chosen)
 
@@ -108,7 +114,6 @@ def _train(
     trials: int,
     batch: int,
     images: torch.Tensor,
-    console: Console,
 ) -> None:
     """All trials that are not done, batch by batch; whatever is done is kept at once."""
     todo = []
@@ -125,10 +130,8 @@ def _train(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    # A batch that takes long writes here before any result does.
-    results.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = results.folder / "checkpoint.pt"
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
+    with progress(*columns, speed_estimate_period=600) as bar:
         task = bar.add_task("", total=sum(len(some) for _, some in todo) * settings.epochs * len(images))
         for cell, some in todo:
             bar.update(task, description=str(cell))
@@ -140,7 +143,7 @@ def _train(
             checkpoint.unlink(missing_ok=True)
 
 
-def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor) -> None:
+def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor, as_json: bool) -> None:
     content = summary(results, settings, trials)
     folder = results.folder
     text = markdown(content)
@@ -148,7 +151,7 @@ def _report(results: Results, settings: Settings, trials: int, images: torch.Ten
     write_atomically(folder / "hopfield.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     save(pictures.memory(results, settings, images), folder / "hopfield_memory.png")
     save(pictures.losses(content), folder / "hopfield_losses.png")
-    Console().print(Markdown(text))
+    say(as_json, content, Markdown(text))
 
 
 def _publish(folder: Path, docs: Path, size: Size) -> None:

@@ -12,6 +12,9 @@ from cde_nets.cli import app, experiments
 FAKES = '''"""Things for tests. They do little.
 
 More of it.
+
+Subject: Work
+Source: Taylor 1911, section 2
 """
 import typer
 
@@ -65,13 +68,20 @@ def test_the_list_says_what_they_are_and_imports_none(site, command):
     assert listed.code == 0, listed.err
     assert listed.err == ""
     found = {one["name"]: one for one in listed.json["experiments"]}
-    assert list(found) == sorted(found)
+    subjects = [one["subject"] for one in found.values()]
+    assert subjects == sorted(subjects, key=lambda one: (one is None, one or ""))
+    assert list(found)[-1] == "lost"
+    assert found["little_work"]["subject"] == "Work"
+    assert found["little_work"]["source"] == "Taylor 1911, section 2"
+    assert found["heavy"]["source"] is None
     assert found["little_work"]["description"] == "Things for tests."
     assert found["heavy"]["description"] == "Weighs a lot of al. tons: x."
     assert found["lost"]["description"] is None
     assert found["mnist_seeds"]["command"] == "cde-nets run mnist_seeds"
     assert found["mnist_seeds"]["description"].startswith("MNIST with 745 trained numbers, from several seeds:")
     assert not {"fakes", "heavies"} & set(sys.modules)
+    (line,) = [one for one in command("list", env={"COLUMNS": "200"}).out.splitlines() if "little_work" in one]
+    assert line.endswith("Things for tests. [Taylor 1911, section 2]")
 
 
 @pytest.mark.parametrize(
@@ -87,13 +97,15 @@ def test_the_list_says_what_they_are_and_imports_none(site, command):
 )
 def test_docstrings_are_read_as_python_does(site, source, says):
     (site / "odd.py").write_bytes(source)
-    assert experiments.description(EntryPoint("odd", "odd:app", experiments.GROUP)) == says
+    assert experiments.about(EntryPoint("odd", "odd:app", experiments.GROUP))["description"] == says
 
 
 def test_experiments_of_packages_are_described():
     """Their docstring is in the package."""
     point = EntryPoint("fixed_points", "experiments.fixed_points:app", experiments.GROUP)
-    assert experiments.description(point).startswith("Fixed points z = f(z):")
+    said = experiments.about(point)
+    assert said["description"].startswith("Fixed points z = f(z):")
+    assert said["subject"] == "Equilibria"
 
 
 @pytest.mark.parametrize("columns", [20, 40, 59, 60, 80, 200])
@@ -101,7 +113,7 @@ def test_the_list_fits_the_terminal(site, command, columns):
     listed = command("list", env={"COLUMNS": str(columns)})
     assert listed.code == 0, listed.err
     lines = listed.out.splitlines()
-    assert max(len(line) for line in lines if " " in line) <= columns
+    assert max(len(line) for line in lines if " " in line.strip()) <= columns
     assert any(line.split()[0] == "little_work" for line in lines)
     words = " ".join(listed.out.split())
     assert "Things for tests." in words
@@ -113,9 +125,11 @@ def test_a_program_reads_a_line_each(site, process):
     assert listed.code == 0, listed.err
     # Asked of the same program: what is installed may be found in other places from here.
     named = json.loads(process("list", "--json", env={"COLUMNS": ""}).out)["experiments"]
-    assert [line.split()[0] for line in listed.out.splitlines()] == [one["name"] for one in named]
-    for line in listed.out.splitlines():
-        assert not line.startswith(" ")
+    lines = [line for line in listed.out.splitlines() if line.startswith("  ")]
+    assert [line.split()[0] for line in lines] == [one["name"] for one in named]
+    # All others are subjects.
+    others = [line for line in listed.out.splitlines() if not line.startswith("  ")]
+    assert others == [*dict.fromkeys(one["subject"] or "Others" for one in named)]
 
 
 def test_arguments_and_exit_codes_pass_through(site, command):

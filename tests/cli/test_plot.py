@@ -8,27 +8,15 @@ import pytest
 
 import cde_nets as cn
 from cde_nets.cli import plot
-from cde_nets.train import ProgressBar
 
 PICTURES = ["confusion.png", "controls.png", "curves.png", "flow.png"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, waves):
-    """A finished run of two epochs, without pictures."""
-    run = cn.Run(tmp_path_factory.mktemp("plot") / "run")
-    network = cn.ImageNetworkConfig(intervals=(1, 1), count=4)
-    trainer = cn.Trainer(run, network, cn.TrainConfig(epochs=2, batch_size=100), waves)
-    trainer.start()
-    trainer.fit(ProgressBar(2))
-    return run.folder
-
-
 @pytest.fixture
-def run(trained, tmp_path, monkeypatch, waves):
+def run(tiny_run, tmp_path, monkeypatch, waves):
     """A copy of it, which tests may damage."""
     monkeypatch.setattr(plot, "load", lambda data_dir, offline: waves)
-    shutil.copytree(trained, tmp_path / "run")
+    shutil.copytree(tiny_run, tmp_path / "run")
     return cn.Run(tmp_path / "run")
 
 
@@ -70,6 +58,10 @@ def binary(run):
     run.metrics.write_bytes(b"\xff\xfe\x00")
 
 
+def no_table(run):
+    run.result.write_text(json.dumps({**json.loads(run.result.read_text()), "confusion": [[1, 2], [3]]}))
+
+
 def foreign_metrics(run):
     run.metrics.write_text('{"epoch": 1}\n3\n')
 
@@ -84,14 +76,15 @@ def emptied(run):
     ("damage", "words"),
     [
         (without("config.json"), ["run is not a run", "config.json"]),
-        (without("result.json"), ["not finished", "--resume run"]),
-        (without("metrics.jsonl"), ["metrics.jsonl", "whole lines 0, expected 2"]),
+        (without("result.json"), ["not a finished run", "--resume run"]),
+        (without("metrics.jsonl"), ["metrics.jsonl is missing", "each of 2 epochs"]),
         (without("network.safetensors"), ["network.safetensors"]),
-        (cut_short("metrics.jsonl"), ["metrics.jsonl", "whole lines 1, expected 2"]),
+        (cut_short("metrics.jsonl"), ["metrics.jsonl is damaged: line 2 is no JSON object", "a whole copy"]),
         (cut_short("result.json"), ["result.json is damaged"]),
-        (binary, ["metrics.jsonl", "expected 2"]),
-        (foreign_metrics, ["metrics.jsonl", "expected 2"]),
+        (binary, ["metrics.jsonl is damaged: line 1"]),
+        (foreign_metrics, ["metrics.jsonl is damaged: line 2"]),
         (emptied, ["result.json is damaged", "confusion"]),
+        (no_table, ["result.json is damaged", "no table of 10 x 10 counts"]),
     ],
 )
 def test_a_run_that_is_not_whole_is_refused(run, command, damage, words):
@@ -106,10 +99,10 @@ def test_a_run_that_is_not_whole_is_refused(run, command, damage, words):
 
 def test_what_is_no_folder_is_refused(command, tmp_path):
     (tmp_path / "file").write_text("")
-    for name in ("file", "nowhere"):
+    for name, words in (("file", "file is a file; a run is a folder"), ("nowhere", "nowhere: no such folder")):
         done = command("plot", name)
         assert done.code == 2
-        assert f"{name} is no folder" in done.err
+        assert words in done.err
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_work(run, command, tmp_path, monkeypatch):
@@ -144,8 +137,8 @@ def test_other_images_than_it_was_trained_beside_are_spoken_of(run, command):
     assert "may be among those it was trained on" in done.err
 
 
-def test_the_data_are_those_of_training(command, trained):
+def test_the_data_are_those_of_training(command, tiny_run):
     """The command asks for MNIST as train does: a folder that is not there is refused."""
-    done = command("plot", str(trained), "--data-dir", "nowhere")
+    done = command("plot", str(tiny_run), "--data-dir", "nowhere")
     assert done.code == 2
     assert "--data-dir nowhere: no such folder" in done.err

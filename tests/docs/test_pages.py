@@ -31,9 +31,11 @@ def test_tutorials_are_what_their_scripts_make(script, bad_input, tmp_path, monk
     source = script.read_text()
     made = tutorials.page(script.stem, source, tutorials.run(source, tmp_path))
     assert made == script.with_suffix(".md").read_text(), "make tutorials writes the pages again"
-    (figure,) = re.findall(r"!\[[^\]]+\]\((\S+)\)", made)
-    assert (tmp_path / figure).exists()
-    assert script.with_name(figure).exists()
+    figures = re.findall(r"!\[[^\]]+\]\((\S+)\)", made)
+    assert figures
+    for figure in figures:
+        assert (tmp_path / figure).exists()
+        assert script.with_name(figure).exists()
 
 
 def test_cells():

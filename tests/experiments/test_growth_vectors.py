@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import theory
 from experiments import growth_vectors as experiment
-from theory.bounds import by_depth
+from theory.bounds import Limit, by_depth
 from theory.brackets import lie_algebra
 
 SMALL = (
@@ -38,20 +38,20 @@ def explicit(case, depth):
 
 @pytest.mark.parametrize("case", SMALL[:3], ids=lambda case: case.family)
 def test_ranks_are_those_of_expanded_brackets(case):
-    row = experiment.measure(case, 0)
-    assert row["ranks"][:2] == [explicit(case, depth) for depth in range(1, len(row["ranks"][:2]) + 1)]
+    found, _ = experiment.measure(case, 0)
+    assert list(found.ranks[:2]) == [explicit(case, depth) for depth in range(1, len(found.ranks[:2]) + 1)]
 
 
-def test_every_reason_has_its_name():
+def test_what_stops_ranks_has_its_name():
     for family, m, n, depth, name in (
-        ("quadratic", 2, 50, 2, experiment.LETTERS),
-        ("quadratic", 2, 50, 3, experiment.POLYNOMIALS),
-        ("quadratic", 2, 50, 8, experiment.FULL),
-        ("linear", 3, 6, 4, experiment.LINEAR),
-        ("spherical", 3, 6, 4, experiment.SPHERES),
+        ("quadratic", 2, 50, 2, Limit.LETTERS),
+        ("quadratic", 2, 50, 3, Limit.POLYNOMIALS),
+        ("quadratic", 2, 50, 8, Limit.SPACE),
+        ("linear", 3, 6, 4, Limit.LINEAR),
+        ("spherical", 3, 6, 4, Limit.SPHERES),
     ):
         program = experiment._fields(experiment.Case(family, m, n), 0).exact()
-        assert experiment.limit(by_depth(program, n, depth)) == name
+        assert by_depth(program, n, depth).limit is name
 
 
 def test_a_rank_below_its_bound_is_tried_again_and_said_as_a_lower_bound(monkeypatch):
@@ -60,12 +60,13 @@ def test_a_rank_below_its_bound_is_tried_again_and_said_as_a_lower_bound(monkeyp
 
     def limited(fields, points, depth, *, seed):
         seeds.append(seed)
-        return theory.Growth((5, 6, 7), (), 8, 7, 1, seed)
+        return theory.Growth((5, 6, 7), (), 8, 2, 4, 7, 1, seed)
 
     monkeypatch.setattr(theory, "growth_vector", limited)
-    row = experiment.measure(replace(case), 0)
+    found, primes = experiment.measure(replace(case), 0)
     assert len(set(seeds)) == 1 + experiment.RETRIES
-    assert (row["ranks"], row["known"]) == ([5, 6, 7], [True, False, False])
+    assert (found.ranks, found.known) == ((5, 6, 7), (True, False, False))
+    assert primes == [7] * (1 + experiment.RETRIES)
     assert experiment._said(7, False) == "≥7"
 
 

@@ -10,20 +10,20 @@ from experiments.lectures import ready, write
 
 
 def test_what_cannot_be_published_is_refused_before_work_starts(tmp_path):
-    ready("a", None, quick=True)
+    assert ready("a", tmp_path / "out", None, quick=True) == tmp_path / "out" / "quick"
     with pytest.raises(typer.BadParameter, match=r"lectures.md must hold <!-- a -->"):
-        ready("a", tmp_path)
+        ready("a", tmp_path / "out", tmp_path)
     (tmp_path / "lectures.md").write_text("<!-- a --> <!-- end of a -->")
-    ready("a", tmp_path)
+    ready("a", tmp_path / "out", tmp_path)
     with pytest.raises(typer.BadParameter, match="--quick shows that all runs"):
-        ready("a", tmp_path, quick=True)
+        ready("a", tmp_path / "out", tmp_path, quick=True)
 
 
 def test_numbers_figure_and_table_go_where_they_belong(tmp_path, capsys):
-    docs, out = tmp_path / "docs", tmp_path / "out"
-    for folder in ("images", "results"):
-        (docs / folder).mkdir(parents=True)
+    docs = tmp_path / "docs"
+    docs.mkdir()
     (docs / "lectures.md").write_text("before\n<!-- a -->\nold\n<!-- end of a -->\n")
+    out = ready("a", tmp_path / "out", docs)
     write("a", out, docs, {"b": [1.5]}, figure(1.0, 1.0), ["one", "two"], [["x", "2"]])
     wanted = "before\n<!-- a -->\n| one | two |\n| --- | ---: |\n| x | 2 |\n<!-- end of a -->\n"
     assert (docs / "lectures.md").read_text() == wanted

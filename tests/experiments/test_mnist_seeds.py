@@ -27,6 +27,7 @@ def test_results_and_figure_and_a_second_call_reads_them_back(small, tmp_path):
     assert f"{mean:.2%}" in first.output
 
     (tmp_path / "out" / "seed-1" / "state.safetensors").unlink()
+    (tmp_path / "docs").mkdir()
     arguments += ["--publish", str(tmp_path / "docs")]
     second = CliRunner().invoke(mnist_seeds.app, arguments)
     assert second.exit_code == 0, second.output
@@ -44,3 +45,17 @@ def test_another_configuration_in_the_same_folder_is_refused(small, tmp_path):
     refused = CliRunner().invoke(mnist_seeds.app, [*base, "2"])
     assert isinstance(refused.exception, ValueError)
     assert "another configuration" in str(refused.exception)
+
+
+def test_a_run_killed_between_its_first_two_files_is_gone_on_with(small, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--seeds", "1", "--epochs", "1", "--out", str(out)]
+    assert CliRunner().invoke(mnist_seeds.app, arguments).exit_code == 0
+    before = json.loads((out / "results.jsonl").read_text())
+    for path in (out / "seed-0").iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    again = CliRunner().invoke(mnist_seeds.app, arguments)
+    assert again.exit_code == 0, again.output
+    after = json.loads((out / "results.jsonl").read_text())
+    assert after | {"seconds": 0} == before | {"seconds": 0}

@@ -81,9 +81,9 @@ def test_numbers_figure_and_refusal_of_a_quick_run(tmp_path):
     arguments = ["--out", str(tmp_path / "out"), "--seed", "1", "--quick"]
     ran = CliRunner().invoke(experiment.app, arguments, env={"COLUMNS": "160"})
     assert ran.exit_code == 0, ran.output
-    content = json.loads((tmp_path / "out" / "universal_approximation.json").read_text())
+    content = json.loads((tmp_path / "out" / "quick" / "universal_approximation.json").read_text())
     assert [row["steps"] for row in content["flows"]] == [1, 2]
     assert f"{content['flows'][1]['error']:.1e}" in ran.output
-    assert (tmp_path / "out" / "universal_approximation.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "out" / "quick" / "universal_approximation.png").read_bytes()[:4] == b"\x89PNG"
     refused = CliRunner().invoke(experiment.app, [*arguments, "--publish", str(tmp_path)])
     assert refused.exit_code == 2

@@ -240,6 +240,44 @@ def test_colours_follow_the_readers_scheme(opened):
     assert scheme("dark") != scheme("light")
 
 
+def test_nothing_in_the_plane_is_blended_in_a_layer(opened):
+    """Layers round what is under them, tile by tile: in some windows the dark plane had darker patches."""
+    faint = "[...document.querySelectorAll('#plane *, .controls path')].map((n) => getComputedStyle(n))"
+    opened.execute_script("document.getElementById('control-1').click()")
+    assert opened.execute_script(f"return {faint}.filter((s) => s.opacity !== '1').length") == 0
+    assert opened.execute_script(f"return {faint}.filter((s) => s.strokeOpacity !== '1').length") == len(POINTS) + 2
+
+
+def test_all_of_it_is_reached_by_the_tab_key(opened):
+    """From the top of the page, in the order of the page, with a focus that is seen; and each is worked by keys."""
+    reachable = "input[type=range], input[type=checkbox], button, summary, [tabindex='0']"
+    wanted = opened.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].filter((n) => n.checkVisibility())"
+        ".map((n) => n.id || n.tagName)",
+        reachable,
+    )
+    assert {"plane-depth", "depth-step", "control-1", "plane-play", "plane-reset", "start-5", "SUMMARY"} <= set(wanted)
+    opened.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    reached = []
+    for _ in range(3 * len(wanted)):
+        opened.switch_to.active_element.send_keys(Keys.TAB)
+        active = opened.switch_to.active_element
+        if active.tag_name == "body":
+            break
+        reached.append(active.get_attribute("id") or active.tag_name.upper())
+    # A group of radio buttons is one stop; by arrows one goes on within it.
+    assert [name for name in reached if not name.startswith("image-")] == wanted
+    assert [name for name in reached if name.startswith("image-")] == ["image-0"]
+    opened.execute_script("document.getElementById('image-0').focus()")
+    opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert opened.find_element(By.ID, "image-1").is_selected()
+    summary = opened.find_element(By.TAG_NAME, "summary")
+    summary.send_keys(Keys.ENTER)
+    assert opened.find_element(By.CSS_SELECTOR, "details table").is_displayed()
+    outline = "return getComputedStyle(arguments[0]).outlineStyle"
+    assert opened.execute_script(outline, summary) == "solid"
+
+
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_no_width_scrolls_sideways(opened, width):
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -80,17 +80,22 @@ def test_a_file_in_a_run(command, finished):
 
 def test_a_run_that_is_not_finished(command, finished):
     (finished / "result.json").unlink()
-    refused(command("report", str(finished)), "is not a finished run: it has no result.json. Use --resume.")
+    refused(
+        command("report", str(finished)),
+        "is not a finished run: it has no result.json. Go on with: cde-nets train mnist --resume",
+    )
 
 
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        (lambda text: text[:-20], "line 3 is no JSON"),
-        (lambda text: "".join(text.splitlines(keepends=True)[:2]), "it has 2 lines, and the run had 3 epochs."),
+        (lambda text: text[:-20], "line 3 is no JSON object. Put a whole copy in its place"),
+        (lambda text: "".join(text.splitlines(keepends=True)[:2]), "lines 2, expected 3, one an epoch."),
         (lambda text: text.replace('"loss": ', '"loss": "low", "was": ', 1), "loss is 'low', expected int or float."),
-        (lambda text: text.replace("{", "[1] {", 1), "line 1 is no JSON"),
-        (lambda text: "3\n" + text, "expected an object, found int."),
+        (lambda text: text.replace("{", "[1] {", 1), "line 1 is no JSON object."),
+        (lambda text: "3\n" + text, "line 1 is no JSON object."),
+        (lambda text: text + text.splitlines(keepends=True)[0], "lines 4, expected 3, one an epoch."),
+        (lambda text: text.replace('"loss": ', '"loss": NaN, "was": ', 1), "loss is nan, expected int or float."),
     ],
 )
 def test_metrics_that_were_half_written(command, finished, keep, said):
@@ -102,7 +107,9 @@ def test_metrics_that_were_half_written(command, finished, keep, said):
 
 def test_metrics_that_are_missing(command, finished):
     (finished / "metrics.jsonl").unlink()
-    refused(command("report", str(finished)), "metrics.jsonl is missing; a finished run has one with 3 lines.")
+    refused(
+        command("report", str(finished)), "metrics.jsonl is missing, expected a file with a line for each of 3 epochs."
+    )
 
 
 @pytest.mark.parametrize(

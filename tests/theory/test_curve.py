@@ -1,5 +1,7 @@
 """Fields pulled back along curves against explicit brackets in SymPy."""
 
+import gc
+import weakref
 from fractions import Fraction
 from math import factorial
 
@@ -9,8 +11,19 @@ import sympy
 from sympy import GF, QQ
 from sympy.polys.matrices import DomainMatrix
 
-from theory import MonomialProgram, RidgeProgram, SphericalProgram, UnionProgram, exact_array, monomial_exponents
-from theory.curve import Curve
+import theory.curve
+from theory import (
+    ConvolutionProgram,
+    MonomialProgram,
+    RidgeProgram,
+    SphericalProgram,
+    UnionProgram,
+    exact_array,
+    monomial_exponents,
+)
+from theory.checker import read, rows_along
+from theory.curve import Curve, products
+from theory.data import to_data
 from theory.rowspace import centred
 
 P = 1048573
@@ -102,16 +115,34 @@ def union(rng):
     return UnionProgram([quadratic(rng), RidgeProgram(fractions(rng, 1, 2, 2), fractions(rng, 1, 2), [[1, 2, 1]])])
 
 
+def image(rng):
+    # Two channels of one by two pixels: small enough for SymPy, and larger than what the kernels see of it.
+    def part(*lead):
+        return ConvolutionProgram(
+            (2, 1, 2), fractions(rng, 1, *lead, 2, 1, 1), [1] if not lead else None, None,
+            fractions(rng, 1, *lead), [1, 1, 2], fractions(rng, 1, 3),
+        )  # fmt: skip
+
+    return UnionProgram([part(), part(2)])
+
+
 def line(rng):
     return MonomialProgram([[0], [2]], fractions(rng, 2, 1, 2))
 
 
-FAMILIES = [quadratic, linear, ridge, spherical, union, line]
+FAMILIES = [quadratic, linear, ridge, spherical, union, image, line]
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(8)
+
+
+@pytest.fixture(autouse=True, params=["vectors", "frame"])
+def way(request, monkeypatch):
+    """Each of the two ways, whichever has fewer products."""
+    monkeypatch.setattr(theory.curve, "products", lambda *sizes: (1, 2) if request.param == "frame" else (2, 1))
+    return request.param
 
 
 @pytest.mark.parametrize("degree", [0, 2])
@@ -249,3 +280,45 @@ def test_far_orders_are_exact():
         velocity, slope = ([sum(c) for c in zip(*map(times, controls, f), strict=True)] for f in (values, slopes))
         x.append(velocity[n] * pow(n + 1, -1, P) % P)
         psi.append(-times(psi, slope)[n] * pow(n + 1, -1, P) % P)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5), (1, 2, 7)])
+def test_on_images_and_spheres_it_is_what_the_checker_finds_with_plain_matrices(shape, rng):
+    def part(size, d, **kind):
+        lead = {"row": (d, shape[0]), "dense": (d, shape[0], shape[0])}[kind["name"]]
+        return ConvolutionProgram(
+            shape, rng.integers(-5, 6, (*lead, size, size)), np.arange(d) % shape[0] if kind["name"] == "row" else None,
+            None, rng.integers(-5, 6, lead[:-1]), [0, 1, 1], rng.integers(-5, 6, (d, 3)),
+        )  # fmt: skip
+
+    # Two families with one pattern and one with another.
+    program = SphericalProgram(UnionProgram([part(3, 3, name="row"), part(3, 2, name="dense"), part(1, 2, name="row")]))
+    points, controls = rng.integers(-9, 10, (2, program.dim)), rng.integers(0, P, (3, program.count))
+    found = rows_of(program, points, controls, 5)
+    data = to_data(program, exact_array(points))
+    expected = rows_along(read(data["fields"], points.tolist(), P), points % P, controls, 5, P)
+    assert found.reshape(expected.shape).tolist() == expected.tolist()
+
+
+def test_nothing_is_left_of_a_curve_without_the_collector_of_cycles(rng):
+    program = spherical(rng)
+    gc.disable()
+    try:
+        curve = Curve(program, exact_array([[1, 2], [3, 4]]), centred(rng.integers(0, P, (3, 2)), P), 4, P)
+        for _ in range(4):
+            curve.coefficients()
+        held = weakref.ref(curve._values.coefficient(3))
+        assert held() is not None
+        del curve
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_products_are_counted():
+    # Coefficient k of a product of series takes k + 1 products. A frame is multiplied up to order K - 2, and so are the
+    # fields at level 0, up to order K - 3 at level 1 and so on.
+    for orders in range(1, 8):
+        frame = sum(k + 1 for k in range(orders - 1))
+        levels = sum(k + 1 for level in range(orders - 1) for k in range(orders - 1 - level))
+        assert products(orders, 7, 3, 20) == (frame * (20 * 7 + 49 * 3), levels * 20 * 3)

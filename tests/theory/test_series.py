@@ -93,13 +93,13 @@ def test_constants_do_not_move(rng):
     x = series(a)
     c = x.constant(exact_array(numbers))
     plain = np.frompyfunc(residue, 1, 1)(numbers)
-    assert c.still
+    assert c.degree == 0
     assert read(c).tolist() == [plain.tolist(), *[[[0, 0], [0, 0]]] * (ORDER - 1)]
     assert read(c * x).tolist() == read(x * c).tolist() == (a * plain % P).tolist()
     for still in (c * c, c + c, c - c, c[0], c.reciprocal(), c.sum(), c.linear(c), c.transpose(1, 0), c.reshape(4)):
-        assert still.still
+        assert still.degree == 0
         assert not read(still)[1:].any()
-    assert not any(moving.still for moving in (x, c * x, c + x, x - c, x[0], x.sum(), x.linear(c)))
+    assert all(moving.degree is None for moving in (x, c * x, c + x, x - c, x[0], x.sum(), x.linear(c)))
     assert read((c * c).reciprocal())[0].tolist() == [[residue(1 / Fraction(v) ** 2) for v in row] for row in numbers]
 
 
@@ -109,6 +109,44 @@ def test_a_matrix_times_the_last_axis(rows, rng):
     found = series(a).linear(PowerSeries.of(centred(matrix, P), P))
     assert found.shape == (2, 5, rows)
     assert read(found).tolist() == (a.astype(object) @ matrix.T.astype(object) % P).tolist()
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_a_matrix_of_polynomials_times_the_last_axis(degree, rng):
+    a, matrix = rng.integers(0, P, (ORDER, 2, 4)), rng.integers(0, P, (degree + 1, 3, 4))
+    by = PowerSeries.polynomial(centred(matrix, P), P)
+    padded = np.concatenate([matrix, np.zeros((ORDER - degree - 1, 3, 4), dtype=int)]).astype(object)
+    expected = [sum(a[n - k].astype(object) @ padded[k].T for k in range(n + 1)) % P for n in range(ORDER)]
+    assert read(by).tolist() == padded.tolist()
+    assert read(series(a).linear(by)).tolist() == [c.tolist() for c in expected]
+    both = PowerSeries.polynomial(centred(a[:2], P), P).linear(by)
+    assert both.degree == degree + 1
+    assert not read(both, degree + 4)[degree + 2 :].any()
+    assert (by * by + by).degree == 2 * degree
+    with pytest.raises(ValueError, match="expected constants or polynomials in t"):
+        by.linear(series(matrix[0]))
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 1)), ((2, 1, 1), (1, 3))])
+def test_products_of_matrices(shapes, rng):
+    a, b = (rng.integers(0, P, (ORDER, *shape)).astype(object) for shape in shapes)
+    found = series(a) @ series(b)
+    assert read(found).tolist() == [
+        sum(a[k] @ b[n - k] for k in range(n + 1)).__mod__(P).tolist() for n in range(ORDER)
+    ]
+    ends = PowerSeries.polynomial(centred(a[:2].astype(int), P), P) @ PowerSeries.of(centred(b[0].astype(int), P), P)
+    assert ends.degree == 1
+    assert read(ends).tolist() == [*((c @ b[0] % P).tolist() for c in a[:2]), *np.zeros((4, *ends.shape), int).tolist()]
+
+
+def test_what_is_asked_for_once_is_not_kept():
+    asked = []
+    kept = PowerSeries((1,), P, lambda n: asked.append(n) or np.full(1, float(n)))
+    assert [kept.coefficient(1)[0] for _ in range(2)] == [1, 1]
+    assert asked == [0, 1]
+    assert kept.once() is kept
+    assert [kept.coefficient(n)[0] for n in (1, 4)] == [1, 4]
+    assert asked == [0, 1, 1, 4]
 
 
 INDICES = [
@@ -150,7 +188,7 @@ def test_series_one_after_the_other(axis, rng):
     a = [rng.integers(0, P, (ORDER, *([2, 3, 4][:axis]), size, *([2, 3, 4][axis + 1 :]))) for size in (1, 3, 2)]
     first, *others = map(series, a)
     assert read(first.join(others, axis)).tolist() == np.concatenate(a, axis=axis + 1).tolist()
-    assert not first.join(others, axis).still
+    assert first.join(others, axis).degree is None
     assert read(first.join([], axis)).tolist() == a[0].tolist()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from theory.differential import Blocks, Differential
 from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
 from theory.program import Program, check_degree, float_name, rationals, shaped
@@ -170,14 +170,12 @@ class ConvolutionProgram(Program):
         _, outer_slope = horner_with_derivative(self._affine(y), self._outer(x))
         return self._placed(outer_slope * self._convolve(slope * v))
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """The Jacobians over any ring; of combinations of many fields, channel by channel, never field by field."""
-        if weights is None:
-            return super().jacobian(x)
-        rows, (channels, _, _) = x.shape[0], self.shape
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The fields, and the Jacobian of a combination, channel by channel: never field by field."""
+        channels = self.shape[0]
         positions, size = self._patches.shape
         y, slope = horner_with_derivative(x, self._inner(x))
-        _, outer_slope = horner_with_derivative(self._affine(y), self._outer(x))
+        z, outer_slope = horner_with_derivative(self._affine(y), self._outer(x))
         matrix = x.constant(self._rows).reshape(-1, size)
         each = channels if self.kind == "dense" else 1
         field = np.repeat(np.arange(self.count), each)
@@ -185,23 +183,16 @@ class ConvolutionProgram(Program):
         parts = []
         for channel in range(channels):
             here = np.flatnonzero(output == channel)
-            if not len(here):
-                parts.append(x.gather(np.full((positions, weights.shape[0], 1, size), -1)))
-                continue
-            weighted = outer_slope[:, :, None, here] * weights[:, field[here]]
-            parts.append(weighted.linear(matrix[here].transpose(1, 0)).reshape(rows, positions, -1, 1, size))
-        stacked = parts[0].join(parts[1:], 3).transpose(0, 2, 3, 1, 4).reshape(rows, -1, channels, positions * size)
-        spread = stacked.gather(self._under).transpose(0, 1, 3, 2, 4)
-        return spread.reshape(rows, -1, self.dim, self.dim) * slope[:, None, None]
-
-    @cached_property
-    def _under(self) -> IntArray:
-        """(height * width, m): where an entry of the state stands among all patches, flat; -1 where it is outside."""
-        positions, size = self._patches.shape
-        index = np.full((positions, self.dim + 1), -1)
-        # What lies outside of the image goes to a last column, which is dropped.
-        np.put_along_axis(index, self._patches, np.arange(positions * size).reshape(positions, size), axis=1)
-        return index[:, :-1]
+            if len(here):
+                weighted = outer_slope[:, :, here] * u[field[here]]
+                parts.append(weighted.linear(matrix[here].transpose(1, 0))[:, :, None])
+            else:
+                parts.append(x.gather(np.full((positions, 1, size), -1)))
+        entries = parts[0].join(parts[1:], 2) * slope.gather(self._patches)[:, :, None]
+        block = Blocks(entries, self._patches)
+        # Where kernels are as large as the image, plain matrices are no larger.
+        block = Blocks.whole(block.dense()) if size >= self.dim else block
+        return self._placed(z), Differential((block,))
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields as polynomials in the convolutions, not expanded."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from theory.differential import Differential
 from theory.exact import ExactArray, exact_array
 from theory.modular import IntArray
 from theory.program import Program, check_degree, float_name, rationals, shaped
@@ -149,18 +150,16 @@ class MonomialProgram(Program):
             total = self._add(total, matrix, level, slope)
         return total
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """The Jacobians over any ring, as combinations of the monomials' derivatives."""
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The fields, and the Jacobian of a combination from the monomials' derivatives."""
         exponents, plan, sources = self._slopes
-        c = x.constant(self.coefficients)
-        if weights is not None:
-            c = c.transpose(1, 2, 0).linear(weights).transpose(2, 0, 1)
-        fields, m = c.shape[0], self.dim
+        m = self.dim
         if not len(exponents):
-            return x.gather(np.full((fields, m, m), -1))
+            return self.values(x), Differential.whole(x.gather(np.full((m, m), -1)))
+        c = x.constant(self.coefficients).transpose(1, 2, 0).linear(u[None])[..., 0]
         factors = x.constant(exact_array((exponents.T + 1).astype(np.int64)))
-        matrix = (c.gather(sources) * factors).reshape(fields * m * m, len(exponents))
-        total = x.gather(np.full(fields * m * m, -1))
+        matrix = (c.gather(sources) * factors).reshape(m * m, len(exponents))
+        total = x.gather(np.full(m * m, -1))
         for column in np.flatnonzero(~exponents.any(axis=1)):
             total = total + matrix[:, column]
         phi = x
@@ -169,7 +168,7 @@ class MonomialProgram(Program):
             phi = letters if g == 0 else phi[:, level.parents] * letters
             if level.columns.size:
                 total = total + phi[:, level.positions].linear(matrix[:, level.columns])
-        return total.reshape(-1, fields, m, m)
+        return self.values(x), Differential.whole(total.reshape(-1, m, m))
 
     def _start(self, x: Ring) -> tuple[Ring, Ring]:
         return x.constant(self.coefficients), x.gather(np.full((self.count, self.dim), -1))

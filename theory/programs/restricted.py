@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from theory.differential import Differential
 from theory.exact import ExactArray, exact_array
 from theory.program import Program, check_program
 from theory.rings import Rationals, Ring
@@ -72,9 +73,9 @@ class RestrictedProgram(Program):
         """The base's Jacobian products over any ring; the points are not checked here."""
         return self.base.derivative(x, v)
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """The base's Jacobians over any ring."""
-        return self.base.jacobian(x, weights)
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The base's over any ring; the points are not checked here."""
+        return self.base.linearized(x, u)
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The base's expressions, true in the ball."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from theory.differential import Differential
 from theory.exact import ExactArray
 from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring, horner, horner_with_derivative
@@ -67,6 +68,13 @@ class RidgeProgram(Program):
         """sigma_i'(C_i x + b_i) * C_i v over any ring."""
         _, slope = horner_with_derivative(self._affine(x, offsets=True), self._sigma(x))
         return slope * self._affine(v, offsets=False)
+
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The fields, and the Jacobian of a combination, row by row: never field by field."""
+        values, slope = horner_with_derivative(self._affine(x, offsets=True), self._sigma(x))
+        weighted, matrices = slope * u[:, None], x.constant(self.matrices)
+        rows = [weighted[:, :, a].linear(matrices[:, a].transpose(1, 0))[:, None] for a in range(self.dim)]
+        return values, Differential.whole(rows[0].join(rows[1:], 1))
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields as polynomials in the affine forms, not expanded."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from theory.exact import ExactArray, NoResidueError, exact_array
+from theory.differential import Differential
+from theory.exact import ExactArray, NoResidueError
 from theory.program import Program, check_program
 from theory.rings import Ring
 
@@ -60,10 +61,12 @@ class SphericalProgram(Program):
 
     def values(self, x: Ring) -> Ring:
         """The tangent fields over any ring."""
-        V = self.base.values(x)
+        return self._tangent(x, self.base.values(x), (x * x).sum().reciprocal()[:, None])
+
+    def _tangent(self, x: Ring, V: Ring, inverse: Ring) -> Ring:
         outer = x[:, None, :]
-        radial = (outer * V).sum() * (x * x).sum().reciprocal()[:, None]
-        return V - radial[:, :, None] * outer
+        radial = (outer * V).once().sum() * inverse
+        return V - (radial[:, :, None] * outer).once()
 
     def derivative(self, x: Ring, v: Ring) -> Ring:
         """The Jacobian products over any ring, by the quotient rule."""
@@ -75,18 +78,16 @@ class SphericalProgram(Program):
         slope = ((move * V).sum() + (outer * DV).sum() - radial * (along + along)) * inverse
         return DV - radial[:, :, None] * move - slope[:, :, None] * outer
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """The Jacobians over any ring, by the quotient rule from those of the base."""
-        J, V = self.base.jacobian(x, weights), self.base.values(x)
-        if weights is not None:
-            V = V.transpose(0, 2, 1).linear(weights).transpose(0, 2, 1)
-        outer, inverse = x[:, None, :], (x * x).sum().reciprocal()[:, None]
-        radial = (outer * V).sum() * inverse
-        # Of the radial part <x, V> / |x|**2, by the variables.
-        twice = (radial + radial)[:, :, None] * outer
-        slope = (V + (J.transpose(0, 1, 3, 2) * outer[:, :, None]).sum() - twice) * inverse[:, :, None]
-        units = x.constant(exact_array(np.eye(self.dim, dtype=np.int64)))
-        return J - outer[:, :, :, None] * slope[:, :, None] - radial[:, :, None, None] * units
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """The tangent fields, and the Jacobian of F - r x with F = sum_i u_i V_i and r = <x, F> / |x|**2."""
+        V, found = self.base.linearized(x, u)
+        inverse = (x * x).sum().reciprocal()[:, None]
+        F = V.transpose(0, 2, 1).linear(u[None])[:, :, 0]
+        r = ((x * F).sum() * inverse[:, 0])[:, None]
+        # -r times the unit matrix, and x times the negative gradient of r.
+        negative = ((r + r) * x - F - found.under(x)) * inverse
+        tangent = found.shifted((r.zeros() - r)[:, 0])
+        return self._tangent(x, V, inverse), Differential(tangent.blocks, (*tangent.pairs, (x, negative)))
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields as rational expressions, not simplified."""

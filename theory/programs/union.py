@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from theory.differential import Differential
 from theory.exact import ExactArray
 from theory.program import Program, check_program
 from theory.rings import Ring
@@ -56,17 +59,14 @@ class UnionProgram(Program):
         first, *others = (part.derivative(x, v) for part in self.parts)
         return first.join(others, 1)
 
-    def jacobian(self, x: Ring, weights: Ring | None = None) -> Ring:
-        """All Jacobians, or those of combinations across the parts."""
-        if weights is None:
-            first, *others = (part.jacobian(x) for part in self.parts)
-            return first.join(others, 1)
-        start, total = 0, None
-        for part in self.parts:
-            found = part.jacobian(x, weights[:, start : start + part.count])
-            total, start = found if total is None else total + found, start + part.count
-        assert total is not None
-        return total
+    def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
+        """All fields, and the Jacobian of a combination across the parts."""
+        ends = np.cumsum([part.count for part in self.parts])
+        values, found = zip(
+            *(part.linearized(x, u[end - part.count : end]) for end, part in zip(ends, self.parts, strict=True)),
+            strict=True,
+        )
+        return values[0].join(values[1:], 1), Differential.sum(found)
 
     def to_sympy(self, symbols: Sequence[sympy.Symbol] | None = None) -> list[list[sympy.Expr]]:
         """The fields of all parts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -117,25 +118,35 @@ def _flows() -> dict[str, Array]:
         u = torch.ones(F.count, dtype=DOUBLE) / 4
         found |= {
             f"cn.{name}.evaluate": Array(F.evaluate, X, rows=True),
-            f"cn.{name}.velocity": Array(lambda x, F=F, u=u: F.velocity(x, u), X, rows=True),
-            f"cn.{name}.velocity u": Array(lambda u, F=F: F.velocity(torch.from_numpy(X), u), u.numpy()),
-            f"cn.{name}.pullback": Array(lambda x, F=F, u=u: F.pullback(x, u, torch.from_numpy(np.ones((3, 2)))), X),
-            f"cn.{name}.pullback w": Array(lambda w, F=F, u=u: F.pullback(torch.from_numpy(X), u, w).state, X),
-            f"cn.{name}.divergence": Array(lambda x, F=F, u=u: F.divergence(x, u), X),
+            f"cn.{name}.velocity": Array(partial(F.velocity, u=u), X, rows=True),
+            f"cn.{name}.velocity u": Array(partial(F.velocity, torch.from_numpy(X)), u.numpy()),
+            f"cn.{name}.pullback": Array(partial(F.pullback, u=u, w=torch.ones(3, 2, dtype=DOUBLE)), X),
+            f"cn.{name}.pullback w": Array(partial(_pulled_back, F, u), X),
+            f"cn.{name}.divergence": Array(partial(F.divergence, u=u), X),
         }
     for name, control in CONTROLS.items():
         found[f"cn.{name}.at"] = Array(control.at, np.linspace(0.1, 0.9, 5))
     for name, method in METHODS.items():
-        found[f"cn.{name}"] = Array(lambda x, m=method: cn.ControlledODE(POLYNOMIAL, CONTROL, m)(x), X)
-        found[f"cn.solve by {name}"] = Array(
-            lambda x, m=method: cn.solve(cn.InitialValueProblem.controlled(POLYNOMIAL, CONTROL, x), m).value, X
-        )
+        found[f"cn.{name}"] = Array(partial(_flown, method), X)
+        found[f"cn.solve by {name}"] = Array(partial(_solved, method), X)
     for name, gradient in GRADIENTS.items():
-        found[f"cn.{name} differentiates"] = Array(lambda x, g=gradient: _differentiated(x, g), X)
+        found[f"cn.{name} differentiates"] = Array(partial(_differentiated, gradient), X)
     return found
 
 
-def _differentiated(x: Any, gradient: Any) -> Any:
+def _pulled_back(fields: Any, u: Any, w: Any) -> Any:
+    return fields.pullback(torch.from_numpy(X), u, w).state
+
+
+def _flown(method: Any, x: Any) -> Any:
+    return cn.ControlledODE(POLYNOMIAL, CONTROL, method)(x)
+
+
+def _solved(method: Any, x: Any) -> Any:
+    return cn.solve(cn.InitialValueProblem.controlled(POLYNOMIAL, CONTROL, x), method).value
+
+
+def _differentiated(gradient: Any, x: Any) -> Any:
     values = CONTROL.values.detach().clone().requires_grad_()
     control = cn.PiecewiseConstantControl(4, 3, values=values)
     problem = cn.InitialValueProblem.controlled(POLYNOMIAL, control, x)
@@ -157,7 +168,7 @@ def _rests() -> dict[str, Array]:
     found = {f"cn.{name}": Array(solved(method), X) for name, method in RESTS.items()}
     found |= {f"cn.{name} of I - J": Array(linear(method), X) for name, method in LINEARS.items()}
     layer = cn.EquilibriumLayer(maps.layer)
-    conditions = {
+    conditions: dict[str, Callable[..., Any]] = {
         "smallest_eigenvalue": cn.smallest_eigenvalue, "spectral_norm": cn.spectral_norm,
         "spectral_radius": cn.spectral_radius, "gershgorin_bound": cn.gershgorin_bound,
         "squared_frobenius": lambda problem, z: cn.squared_frobenius(problem, z, samples=None),
@@ -270,7 +281,7 @@ def _theory() -> dict[str, Array]:
     program = theory.five_fields(2)
     exponents = theory.monomial_exponents(2, 1)
     coefficients = RNG.integers(-3, 4, (2, 2, 3)).astype(float)
-    said = {"seed": 0, "time_limit": 5}
+    said: dict[str, Any] = {"seed": 0, "time_limit": 5}
     matrices = RNG.integers(-3, 4, (2, 2, 2)).astype(float)
     kernels = RNG.integers(-3, 4, (2, 1, 1, 3, 3)).astype(float)
     return {

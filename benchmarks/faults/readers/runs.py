@@ -17,9 +17,9 @@ from benchmarks.faults.mutate import damaged, damaged_json, damaged_lines, damag
 from benchmarks.faults.readers.base import Maker, Reader, same
 from cde_nets.data import MNIST, Dataset
 from cde_nets.nn import ImageNetworkConfig
-from cde_nets.report.read import read_run
 from cde_nets.train import Run, TrainConfig, Trainer, load_network
 from cde_nets.train.checkpoint import NETWORK, checksum, load_tensors, save_network, save_tensors
+from cde_nets.train.finished import read_run
 from cde_nets.train.trainer import STATE
 
 SMALL = ImageNetworkConfig(size=12, classes=3, channels=3, intervals=(1, 1), count=4)

@@ -28,13 +28,13 @@ _WORK = 10**9
 def certificates() -> list[bytes]:
     """Good ones of every claim and every kind of fields, and one that proves nothing."""
     rng = np.random.default_rng(0)
-    points = [[Fraction(1, 3), Fraction(-2)], [Fraction(5, 7), Fraction(1, 2)]]
+    points: Any = [[Fraction(1, 3), Fraction(-2)], [Fraction(5, 7), Fraction(1, 2)]]
     program = theory.MonomialProgram(theory.monomial_exponents(2, 2), rng.integers(-5, 6, (3, 2, 6)))
     ridge = theory.RidgeProgram(rng.integers(-3, 4, (3, 2, 2)), rng.integers(-3, 4, (3, 2)), [[0, 1, 1]] * 3)
     image = theory.ConvolutionProgram(
         (1, 2, 2), rng.integers(-3, 4, (3, 1, 1, 3, 3)), None, None, [[1], [2], [3]], [0, 1], [[0, 1, 1]] * 3
     )
-    four = [[1, 2, 3, 4], [Fraction(1, 2), -1, 0, 1]]
+    four: Any = [[1, 2, 3, 4], [Fraction(1, 2), -1, 0, 1]]
     return [
         made.to_json().encode()
         for made in (
@@ -83,6 +83,7 @@ def _checker(folder: Path) -> Reader:
         if certificate["claim"] == "universal":
             again = theory.universal(program, seed=0, time_limit=3)
         else:
+            assert points is not None, "a certificate at points holds them"
             again = theory.check_points(program, points, seed=0, time_limit=3)
         if not again.proved:
             raise WrongError(f"the checker accepts what the package does not prove: {again}")

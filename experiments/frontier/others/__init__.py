@@ -5,5 +5,6 @@ from experiments.frontier.others.features import FeaturesConfig
 from experiments.frontier.others.lecture import LectureConfig
 from experiments.frontier.others.residual import ResidualConfig
 from experiments.frontier.others.subspace import SubspaceConfig
+from experiments.frontier.others.variant import VariantConfig
 
-__all__ = ["DenseConfig", "FeaturesConfig", "LectureConfig", "ResidualConfig", "SubspaceConfig"]
+__all__ = ["DenseConfig", "FeaturesConfig", "LectureConfig", "ResidualConfig", "SubspaceConfig", "VariantConfig"]

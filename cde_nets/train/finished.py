@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cde_nets.nn.network import Network
-from cde_nets.texts import read_object, read_objects
+from cde_nets.texts import read_object
 from cde_nets.train.checkpoint import load_network
-from cde_nets.train.run import Run
+from cde_nets.train.run import COPY, Run
 
 _NUMBER = (int, float)
-# What the page reads of a line of metrics.jsonl and of result.json, and of which kind it is.
+# What pictures and pages read of a line of metrics.jsonl and of result.json, and of which kind it is.
 _ROW: dict[str, tuple[type, ...]] = {
     "epoch": (int,),
     "loss": _NUMBER,
@@ -77,7 +78,9 @@ def read_run(folder: Path) -> FinishedRun:
     result = run.read_result()
     _check(result, _RESULT, str(run.result))
     _check_confusion(result["confusion"], network_config.classes, run.result)
-    metrics = _read_metrics(run.metrics, result["epochs"])
+    metrics = run.read_metrics(result["epochs"])
+    for number, row in enumerate(metrics, start=1):
+        _check(row, _ROW, f"line {number} of {run.metrics}")
     network, about = load_network(run.network)
     if about["config"] != network_config.to_dict():
         raise ValueError(
@@ -87,32 +90,23 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(run, config, result, metrics, network)
 
 
-def _read_metrics(path: Path, epochs: int) -> list[dict[str, Any]]:
-    """Every line: a finished run has one for each epoch, and each was written whole."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; a finished run has one with {epochs} lines. Use a copy, or train again.")
-    rows = read_objects(path)
-    for number, row in enumerate(rows, start=1):
-        _check(row, _ROW, f"{path}, line {number},")
-    if len(rows) != epochs:
-        raise ValueError(
-            f"{path} is damaged: it has {len(rows)} lines, and the run had {epochs} epochs. Use a copy, or train again."
-        )
-    return rows
-
-
 def _check(values: Any, kinds: dict[str, tuple[type, ...]], what: str) -> None:
     if not isinstance(values, dict):
-        raise ValueError(f"{what} is damaged: expected an object, found {type(values).__name__}.")
+        raise ValueError(f"{what} is damaged: expected an object, found {type(values).__name__}. {COPY}")
     for name, kind in kinds.items():
         value = values.get(name)
         # True is an int to Python, and no number of anything.
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind) or _no_number(value):
             expected = " or ".join(one.__name__ for one in kind)
-            raise ValueError(f"{what} is damaged: {name} is {value!r}, expected {expected}.")
+            raise ValueError(f"{what} is damaged: {name} is {value!r}, expected {expected}. {COPY}")
+
+
+def _no_number(value: Any) -> bool:
+    """NaN and the infinities, which Python reads from JSON and no chart can show."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _check_confusion(matrix: list[Any], classes: int, path: Path) -> None:
     square = len(matrix) == classes and all(isinstance(row, list) and len(row) == classes for row in matrix)
     if not square or not all(type(count) is int and count >= 0 for row in matrix for count in row):
-        raise ValueError(f"{path} is damaged: confusion is no table of {classes} x {classes} counts.")
+        raise ValueError(f"{path} is damaged: confusion is no table of {classes} x {classes} counts. {COPY}")

@@ -1,0 +1,31 @@
+"""Rows of numbers that a picture is given, whatever holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Numbers: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = Sequence[float] | Sequence[int] | Tensor | NDArray[Any]
+
+
+def numbers(name: str, values: Values) -> Numbers:
+    """Values as an array of one axis, float64.
+
+    Args:
+        name: what an error calls them.
+        values: one number or more.
+
+    Raises:
+        ValueError: another number of axes, or no numbers.
+    """
+    held = values.detach().cpu() if isinstance(values, Tensor) else values
+    found: Numbers = torch.as_tensor(held, dtype=torch.float64).numpy()
+    if found.ndim != 1 or not len(found):
+        raise ValueError(f"{name} has shape {found.shape}, expected (numbers,) with one number or more.")
+    return found
