@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -211,11 +212,11 @@ def _metrics(folder: Path) -> Reader:
 
     def read(path: Path, raw: bytes) -> None:
         mine.metrics.write_bytes(raw)
-        rows = mine.read_metrics()
-        lines = raw.decode().splitlines()[: len(rows)]
-        same(json.dumps(rows), json.dumps([json.loads(line) for line in lines]), "rows")
-        if not all(isinstance(row, dict) for row in rows):
-            same(rows, "objects", "rows")
+        # Of a last line that was cut short it warns.
+        with warnings.catch_warnings(action="ignore"):
+            rows = mine.read_metrics()
+        same(json.dumps(rows), json.dumps([json.loads(line) for line in raw.split(b"\n")[: len(rows)]]), "rows")
+        same(all(isinstance(row, dict) for row in rows), True, "whether all rows are objects")
 
     return Reader("metrics in JSON lines: `Run.read_metrics`", lambda rng: damaged_lines(rng, good, [good]), read,
                   named=False)  # fmt: skip
