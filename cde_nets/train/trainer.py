@@ -185,9 +185,11 @@ class Trainer:
                 "began with."
             )
         self._check_state(tensors, about)
-        self._progress = _Progress(**about["progress"])
+        progress = _Progress(**about["progress"])
         # Written before the state: a kill may leave more lines, whole or not, and never fewer.
-        self._rows = self.run.read_metrics(self._progress.epoch, ahead=True)
+        rows = self.run.read_metrics(progress.epoch, ahead=True)
+        # From here on nothing is refused.
+        self._progress, self._rows = progress, rows
         copy_into(self.network, _under("network/", tensors), self.run.state)
         self._best = _under("best/", tensors)
         moments = _under("optimizer/", tensors)

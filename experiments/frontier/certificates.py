@@ -69,10 +69,9 @@ def _is_whole(found: Any) -> bool:
     """Whether all is there that the table reads."""
     if not isinstance(found, dict) or not isinstance(found.get("stages"), list):
         return False
-    of_stages = ("rank", "full_rank", "points", "depth")
+    of_stages = ("dim", "rank", "full_rank", "points", "depth")
     return _counts(found.get("jacobian"), ("images", "rank", "outputs", "numbers")) and all(
-        _counts(one, ("dim",)) and ("rank" not in one or (_counts(one, of_stages) and type(one.get("proved")) is bool))
-        for one in found["stages"]
+        _counts(one, of_stages) and type(one.get("proved")) is bool for one in found["stages"]
     )
 
 

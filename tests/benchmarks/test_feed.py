@@ -153,7 +153,7 @@ def test_a_network_with_nan_is_refused(tmp_path):
                                    {"a": 1, "b": float("nan")}, [1, 2.0]])  # fmt: skip
 def test_a_state_of_another_form_is_refused(found):
     check_form({"a": 4, "b": 3}, {"a": 1, "b": 2.0}, "it")
-    with pytest.raises(ValueError, match="it.* is damaged"):
+    with pytest.raises(ValueError, match=r"it.* is damaged"):
         check_form(found, {"a": 1, "b": 2.0}, "it")
 
 
@@ -167,7 +167,7 @@ def test_text_is_never_run_as_code(tmp_path):
         lambda: theory.condition_two([[code, 0]], (x, y), (), at={}),
         lambda: cn.ExpressionFields([[[code], 0]], (x, y)),
     ):
-        with pytest.raises(ValueError, match="expected an? (SymPy )?expression or a number"):
+        with pytest.raises(ValueError, match=r"expected an? (SymPy )?expression or a number"):
             ask()
     assert not told.exists()
 
