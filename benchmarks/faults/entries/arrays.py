@@ -333,7 +333,7 @@ def _pictures() -> dict[str, Array]:
         "plot.control_curves": Array(lambda v: _drawn_control(plot.control_curves, v), X3),
         "plot.control_map": Array(lambda v: _drawn_control(plot.control_map, v), X3),
         "plot.control_sizes": Array(lambda v: _drawn_control(plot.control_sizes, v), X3),
-        "plot.singular_values": Array(drawn(lambda x, ax: plot.singular_values({"X": x}, ax)), X),
+        "plot.singular_values": Array(drawn(lambda s, ax: plot.singular_values({"s": s}, ax)), RISING),
         "plot.convergence": Array(drawn(lambda r, ax: plot.convergence({"r": ([0, 1, 2], r)}, ax)), RISING),
         "plot.orders": Array(drawn(lambda e, ax: plot.orders({"e": (RISING, e)}, {"e": 1}, ax)), RISING),
     }
