@@ -243,8 +243,8 @@ def sentence(measured: Measured, assumed: Assumed) -> str:
         f"{1e3 * measured.optimizer:.2f} ms a step of the optimiser, {1e6 * measured.allreduce:.0f} µs an allreduce of "
         f"{measured.numbers} numbers between two processes over gloo. Assumed: a GPU does {assumed.speed:g} times as "
         f"many images as the core, a message takes {1e6 * assumed.latency:g} µs, each GPU sends "
-        f"{assumed.bandwidth / 1e9:g} GB/s and costs ${assumed.price:g} an hour; the optimiser's step takes on a GPU "
-        "what it takes on the core; no message is hidden behind computing."
+        f"{assumed.bandwidth / 1e9:g} GB/s and costs {assumed.price:g} dollars an hour; the optimiser's step takes "
+        "on a GPU what it takes on the core; no message is hidden behind computing."
     )
 
 
