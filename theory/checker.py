@@ -162,7 +162,8 @@ def times(a: Any, b: Any, p: int, product: Any = np.multiply) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """Products of matrices of residues in floats, which are fast: sums of 2**12 products are below 2**52, and exact."""
     few(a.shape[-1])
-    parts = (slice(start, start + 2**12) for start in range(0, a.shape[-1], 2**12))
+    # At least one part: sums of no terms are zeros in their shape.
+    parts = (slice(start, start + 2**12) for start in range(0, max(1, a.shape[-1]), 2**12))
     return sum((a[..., part].astype(float) @ b[..., part, :].astype(float)).astype(np.int64) for part in parts)
 
 
