@@ -114,6 +114,8 @@ def weight(data: Any) -> tuple[float, float, float, float]:
         wide = leaves(data["kernels"]) * (C if axes == 3 else 1)
         size = rows * C * H * W
         return 2 * size + powers * (rows + C * H * W) + wide * H * W, size + wide, rows + C * H * W, fields
+    if "matrices" not in data:
+        raise ValueError(f"fields of the unknown kind {data['kind']!r}")
     size, fields = leaves(data["matrices"]), len(data["matrices"])
     rows = leaves(data["offsets"])
     return size + rows * leaves(data["polynomials"]), size, rows, fields
