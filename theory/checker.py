@@ -93,22 +93,30 @@ def largest(value: Any) -> Any:
     return max(map(largest, value), default=0) if isinstance(value, list) else value
 
 
-def weight(data: Any) -> tuple[float, float]:
-    """What the fields take at a point, by the data: multiplications, and numbers held, powers of x included."""
+def weight(data: Any) -> tuple[float, float, float, float]:
+    """How many multiplications at a point, numbers held once and for each point, and fields, by the data."""
     if "base" in data:
         return weight(data["base"])
     if "parts" in data:
-        pairs = [weight(part) for part in data["parts"]]
-        return sum(work for work, _ in pairs), sum(held for _, held in pairs)
+        work, once, each, fields = (sum(column) for column in zip(*map(weight, data["parts"]), strict=True))
+        return work, once, each, fields
     if "exponents" in data:
-        powers = 1 + largest(data["exponents"])
-        return powers * leaves(data["coefficients"]), powers * len(data["exponents"][0])
+        powers, size = 1 + largest(data["exponents"]), leaves(data["coefficients"])
+        return powers * size, size, powers * leaves(data["exponents"]), len(data["coefficients"])
     if "kernels" in data:
         C, H, W = integers(data["shape"], (3,)).tolist()
-        rows = leaves(data["kernels"]) * C * (H * W) ** 2 * leaves(data["inner"] + data["outer"])
-        return rows, rows
-    size = leaves(data["matrices"]) * leaves(data["polynomials"])
-    return size, size
+        fields, axes, kernels = len(data["kernels"]), 0, data["kernels"]
+        while isinstance(kernels, list):
+            axes, kernels = axes + 1, kernels[0]
+        rows = fields * (C if axes == 5 else 1) * H * W
+        powers = leaves(data["inner"]) + max(map(leaves, data["outer"]))
+        # Kernels are read at every place, those of stencils as kernels of all channels.
+        wide = leaves(data["kernels"]) * (C if axes == 3 else 1)
+        size = rows * C * H * W
+        return 2 * size + powers * (rows + C * H * W) + wide * H * W, size + wide, rows + C * H * W, fields
+    size, fields = leaves(data["matrices"]), len(data["matrices"])
+    rows = leaves(data["offsets"])
+    return size + rows * leaves(data["polynomials"]), size, rows, fields
 
 
 def is_prime(n: int) -> bool:
@@ -448,18 +456,19 @@ def check_points(data: Any, run: Any, p: int, limit: float) -> str:
     orders = run["depth"]
     if not 0 < orders < p:
         raise ValueError(f"the depth is {orders}, expected 1 to {p - 1}: coefficients are divided by the order")
-    work, held = weight(data["fields"])
-    dim, count = len(points[0]), len(points)
+    work, once, each, d = weight(data["fields"])
+    dim, count, curves = len(points[0]), len(points), len(run["curves"])
+    rows = curves * orders * d
     affordable(
-        len(run["curves"]) * orders**2 * (orders * count * work + (count * dim) ** 3),
-        orders * count * (held + dim**2),
+        rows * (count * dim) ** 2 + curves * orders**2 * count * (work + orders * d * dim**2),
+        once + orders * count * (each + d * dim + dim**2) + rows * count * dim,
         limit,
     )
     fields = read(data["fields"], points, p)
     x = numbers(data["points"], (None, fields.m), p)
     full = (fields.m - 1 if fields.sphere else fields.m) * len(x)
-    curves = [integers(u, (None, fields.d)) % p for u in run["curves"]]
-    found = rank(np.concatenate([rows_along(fields, x, u, orders, p) for u in curves]), p)
+    controls = [integers(u, (None, fields.d)) % p for u in run["curves"]]
+    found = rank(np.concatenate([rows_along(fields, x, u, orders, p) for u in controls]), p)
     if found != full:
         raise ValueError(f"the rank is {found} of {full} modulo {p}")
     where = " along the spheres through them" if fields.sphere else ""

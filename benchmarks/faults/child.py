@@ -54,7 +54,7 @@ class Ended:
     @property
     def clear(self) -> bool:
         """Whether it ended with a message instead of a traceback."""
-        return self.code in (1, 2) and "error" in self.said and "Traceback" not in self.said
+        return self.code in (1, 2) and "error" in self.said.lower() and "Traceback" not in self.said
 
 
 def run(name: str, folder: Path, notes: Path, fault: Fault | None = None) -> Ended:

@@ -267,7 +267,8 @@ def kill(
     if as_json:
         typer.echo(json.dumps(content))
     else:
-        Console().print(table(counts))
+        console = Console()
+        (console if console.is_terminal else Console(width=160)).print(table(counts))
     if any(count.lost for count in counts):
         raise typer.Exit(1)
 

@@ -91,7 +91,7 @@ def _citation() -> None:
     )
     _put(
         command,
-        load_citation=lambda *given, **options: made,
+        some_graph=lambda *given, **options: made,
         run=partial(run, seconds=0.0),
         QUICK={"epochs": 6, "every": 2, "steps": 20, "products": 10},
         SIZES={command.Dataset.CORA: 8},

@@ -21,13 +21,14 @@ from theory import (
     SphericalProgram,
     UnionProgram,
     check_points,
+    checker,
     five_fields,
     lie_bracket,
     monomial_exponents,
     two_fields,
     universal,
 )
-from theory.checker import check, rank, read, rows_along
+from theory.checker import check, rank, read, rows_along, weight
 from theory.curve import Curve
 from theory.data import to_data
 from theory.exact import exact_array
@@ -418,3 +419,39 @@ def test_combinations_that_hold_modulo_p_alone_are_refused():
     texts[0][0][1] = str(Fraction(texts[0][0][1]) + p)
     with pytest.raises(ValueError, match="not the field it is said to be"):
         check(honest)
+
+
+@pytest.mark.parametrize("kind", ["dense", "row", "stencil"])
+def test_what_fields_on_images_take_is_read_off_their_data(kind, monkeypatch):
+    program, spread = convolution(kind, (2, 4, 5), d=6), []
+    monkeypatch.setattr(checker, "layer", lambda rows, *_: spread.append(rows.size))
+    data = to_data(program, exact_array(points(1, 40)))["fields"]
+    read(data, [], P)
+    work, once, each, fields = weight(data)
+    rows = spread[0] // 40
+    assert spread[0] <= once <= 1.5 * spread[0]
+    assert 2 * spread[0] <= work <= 4 * spread[0]
+    assert (each, fields) == (rows + 40, 6)
+    assert weight({"parts": [data, {"base": data}]}) == (2 * work, 2 * once, 2 * each, 12)
+
+
+def test_one_image_at_the_first_stage_of_mnist_is_no_more_than_a_file_may_ask_for():
+    # 248 fields on ten channels of 14 by 14, nine curves of eight orders: what its certificate has.
+    shape, zeros = (10, 14, 14), np.zeros(124)
+    part = ConvolutionProgram(
+        shape, np.ones((124, 10, 3, 3)), np.arange(124) % 10, None, zeros, [0, 1], np.ones((124, 3))
+    )
+    data = to_data(SphericalProgram(UnionProgram([part, part])), exact_array(np.ones((1, 1960))))
+    run = {"depth": 8, "curves": [[[1] * 248] * 3] * 9, "prime": P}
+    certificate = {"claim": "points", "proved": True, "data": data, "runs": [run], "degree": None, "lift": None}
+    with pytest.MonkeyPatch.context() as patch:
+        # It is read only after what it asks for was allowed.
+        patch.setattr(checker, "read", lambda *_: [][0])
+        with pytest.raises(ValueError, match="no certificate that can be checked"):
+            check(certificate)
+    data["points"] *= 40
+    with pytest.raises(ValueError, match="two points are the same"):
+        check(certificate)
+    data["points"] = [[str(n), *row[1:]] for n, row in enumerate(data["points"])]
+    with pytest.raises(ValueError, match="the file asks for some"):
+        check(certificate)

@@ -3,8 +3,9 @@
 import json
 import os
 import signal
-from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from joblib import parallel_config
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments import few_fields
 from experiments.cluster import workers
-from theory import generic
+from theory import MonomialProgram, generic, monomial_exponents
 
 distributed = pytest.importorskip("distributed", reason='needs the extra dask: pip install "cde-nets[dask]"')
 # Of a worker that is killed on purpose.
@@ -25,35 +26,36 @@ def cluster():
         yield made
 
 
-def killing(flag, seed):
+def killing(flag):
     """A family that kills the process at its third draw there, once: the flag is a file that says so."""
-    from pathlib import Path
 
-    from experiments.few_fields import draw
+    # A function within another goes to the workers by value: they do not import tests.
+    def family(seed):
+        draws = Path(f"{flag}-{os.getpid()}")
+        with draws.open("a") as file:
+            file.write(".")
+        if draws.stat().st_size == 3 and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        # Of one seed in three nothing is proved: one linear field.
+        if seed % 3 == 0:
+            return MonomialProgram([[1, 0], [0, 1]], [[[1, 2], [3, 4]]])
+        exponents = monomial_exponents(2, 2)
+        return MonomialProgram(exponents, np.random.default_rng(seed).standard_normal((3, 2, len(exponents))))
 
-    with open(f"{flag}-{os.getpid()}", "a") as file:  # noqa: PTH123 (by value on the worker)
-        file.write(".")
-    if Path(f"{flag}-{os.getpid()}").stat().st_size == 3 and not Path(flag).exists():
-        Path(flag).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    # Of one seed in three nothing is proved: one linear field.
-    return draw(2, 3 if seed % 3 else 1, seed)
+    return family
 
 
 def test_a_killed_worker_loses_no_draw(cluster, tmp_path):
-    import cloudpickle
-
-    # The workers do not import tests.
-    cloudpickle.register_pickle_by_value(__import__("sys").modules[killing.__module__])
-    flag = str(tmp_path / "killed")
+    family = killing(tmp_path / "killed")
     with distributed.Client(cluster) as client, parallel_config(backend="dask", client=client):
-        found = generic(partial(killing, flag), 9, points=3, seed=1, jobs=-1)
-    processes = list(tmp_path.glob("killed-*"))
+        found = generic(family, 9, points=3, seed=1, jobs=-1)
+    processes = {path.name for path in tmp_path.glob("killed-*")}
     assert (tmp_path / "killed").exists(), "a worker was killed"
     assert len(processes) >= 2, "both workers drew"
-    assert str(os.getpid()) not in {path.name.removeprefix("killed-") for path in processes}
+    assert f"killed-{os.getpid()}" not in processes
     # Serially, with the flag set: nobody is killed.
-    assert found == generic(partial(killing, flag), 9, points=3, seed=1)
+    assert found == generic(family, 9, points=3, seed=1)
     assert 0 < found.certified < 9
 
 

@@ -19,6 +19,7 @@ from cde_nets import plot
 from cde_nets.nn import Deskew
 
 DOUBLE = torch.float64
+RISING = np.array([0.25, 0.5, 1.0])
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 2)) / 2
 DATA = RNG.normal(size=(12, 2))
@@ -332,6 +333,9 @@ def _pictures() -> dict[str, Array]:
         "plot.control_curves": Array(lambda v: _drawn_control(plot.control_curves, v), X3),
         "plot.control_map": Array(lambda v: _drawn_control(plot.control_map, v), X3),
         "plot.control_sizes": Array(lambda v: _drawn_control(plot.control_sizes, v), X3),
+        "plot.singular_values": Array(drawn(lambda s, ax: plot.singular_values({"s": s}, ax)), RISING),
+        "plot.convergence": Array(drawn(lambda r, ax: plot.convergence({"r": ([0, 1, 2], r)}, ax)), RISING),
+        "plot.orders": Array(drawn(lambda e, ax: plot.orders({"e": (RISING, e)}, {"e": 1}, ax)), RISING),
     }
 
 
