@@ -13,17 +13,16 @@ def floats(name: str, value: Any, shape: tuple[int | None, ...], like: Tensor | 
     Args:
         name: of the value, for errors.
         value: as it was given.
-        shape: its axes; None for any length.
+        shape: its axes; None for any length, which in front is called the batch.
         like: a tensor whose dtype and device it must have.
 
     Raises:
         ValueError: another type, shape, dtype or device.
     """
-    wanted = ", ".join("any" if n is None else str(n) for n in shape)
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} must be a tensor of shape ({wanted}); got a {type(value).__name__}: torch.as_tensor.")
+        raise ValueError(f"Expected {name} of shape {_words(shape)}; got a {type(value).__name__}: torch.as_tensor.")
     if value.ndim != len(shape) or any(n not in (None, k) for n, k in zip(shape, value.shape, strict=True)):
-        raise ValueError(f"{name} must have shape ({wanted}); got {tuple(value.shape)}.")
+        raise ValueError(f"Expected {name} of shape {_words(shape)}; got {tuple(value.shape)}.")
     if not value.is_floating_point():
         raise ValueError(f"{name} must be floating point; got {value.dtype}. Bytes become numbers by .float() / 255.")
     if like is not None and (value.dtype != like.dtype or value.device != like.device):
@@ -31,6 +30,12 @@ def floats(name: str, value: Any, shape: tuple[int | None, ...], like: Tensor | 
             f"{name} must be {like.dtype} on {like.device}; got {value.dtype} on {value.device}. Cast or move one of "
             f"them: {name}.to('{like.device}', {like.dtype})."
         )
+
+
+def _words(shape: tuple[int | None, ...]) -> str:
+    front = "batch" if shape[0] is None else str(shape[0])
+    rest = ["any" if n is None else str(n) for n in shape[1:]]
+    return f"({', '.join([front, *rest])}{',' if not rest else ''})"
 
 
 def numbers(name: str, value: Tensor) -> None:

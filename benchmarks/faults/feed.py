@@ -28,7 +28,7 @@ from cde_nets.atomic import write_atomically
 from cde_nets.options import suggest
 from experiments.pages import check, fill
 
-PAGE, PART = "trust.md", "faults feed table"
+PAGE, PART = "trust.md", "faults feed"
 # A process that says nothing for so much longer than an input may take is ended from outside.
 _PATIENCE = 10.0
 _MOST_KEPT = 200

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from cde_nets.door import floats
 from cde_nets.options import suggesting, within
 
 
@@ -30,9 +29,11 @@ def contraction_rate(residuals: Tensor) -> Tensor:
     Raises:
         ValueError: no such tensor.
     """
-    floats("residuals", residuals, (None, None))
-    if not len(residuals):
-        raise ValueError("residuals has no rows; expected shape (steps + 1, rows), the start's residual first.")
+    whole = isinstance(residuals, Tensor) and residuals.is_floating_point() and residuals.ndim == 2
+    if not whole or not len(residuals):
+        tensor = isinstance(residuals, Tensor)
+        got = f"{residuals.dtype}, shape {tuple(residuals.shape)}" if tensor else f"a {type(residuals).__name__}"
+        raise ValueError(f"residuals must be floating point of shape (steps + 1, rows); got {got}.")
     before, after = residuals[:-1], residuals[1:]
     # A step is a row's own where it or a later one changed anything.
     moved = (before != after).int().flip(0).cumsum(0).flip(0) > 0

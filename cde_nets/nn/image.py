@@ -100,15 +100,15 @@ class ImageNetworkConfig:
             raise ValueError(f"kernel_size must be odd; got {self.kernel_size}.")
         if self.channels < self.classes:
             raise ValueError(f"channels must be at least classes={self.classes}; got {self.channels}.")
-        for name in ("control_scale", "readout_scale"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            # Beyond single precision a number would become infinity.
-            if not (number and abs(value) <= MOST_SCALE and (name == "readout_scale" or value >= 0)):
-                raise ValueError(
-                    f"control_scale must be a number from 0 to {MOST_SCALE:g}, readout_scale one of at most that size; "
-                    f"got {name}={value!r:.40}."
-                )
+        scales = self.control_scale, self.readout_scale
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in scales):
+            raise ValueError(f"control_scale, readout_scale must be numbers; got {scales[0]!r}, {scales[1]!r}.")
+        # Beyond single precision a number would become infinity.
+        if not (all(abs(value) <= MOST_SCALE for value in scales) and self.control_scale >= 0):
+            raise ValueError(
+                "control_scale must be finite and >= 0, readout_scale finite; got "
+                f"{scales[0]}, {scales[1]}. More than {MOST_SCALE:g} counts as infinite."
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a non-negative integer; got {self.seed!r}.")
         for name in ("orthogonal", "tied"):

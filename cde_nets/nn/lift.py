@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,7 +13,6 @@ from torch.nn import functional
 from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Normalize, Shape, standardize
-from cde_nets.options import positive
 
 
 class ConvLift(nn.Module):
@@ -44,12 +45,13 @@ class ConvLift(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("channels", channels), ("size", size), ("kernel_size", kernel_size), ("stride", stride)
-        ):  # fmt: skip
-            positive(name, value)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd; got {kernel_size}.")
+        given = (channels, size, kernel_size, stride)
+        integers = all(isinstance(value, Integral) and not isinstance(value, bool) for value in given)
+        if not integers or min(given) < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                "ConvLift needs channels, size, stride >= 1 and an odd kernel_size; got "
+                f"channels={channels}, size={size}, stride={stride}, kernel_size={kernel_size}."
+            )
         self.size, self.stride = size, stride
         side = (size + stride - 1) // stride
         self.shape: Shape = (channels, side, side)

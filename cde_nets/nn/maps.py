@@ -39,9 +39,9 @@ class AveragePool(nn.Module):
         super().__init__()
         if not isinstance(shape, tuple | list) or len(shape) != 3:
             raise ValueError(f"shape must be (channels, height, width); got {shape!r}.")
-        for value in (*shape, size):
-            positive("shape and size", value)
-        if not 1 <= size <= min(shape[1:]):
+        for value in shape:
+            positive("shape", value)
+        if not isinstance(size, int) or not 1 <= size <= min(shape[1:]):
             raise ValueError(f"size must lie between 1 and {min(shape[1:])} for a state of shape {shape}; got {size}.")
         self.shape, self.size = shape, size
         self.pooled: Shape = (shape[0], shape[1] // size, shape[2] // size)

@@ -63,9 +63,9 @@ class ChannelMeanReadout(Readout):
         super().__init__()
         if not isinstance(shape, tuple | list) or len(shape) != 3:
             raise ValueError(f"shape must be (channels, height, width); got {shape!r}.")
-        for value in (*shape, classes):
-            positive("shape and classes", value)
-        if not 1 <= classes <= shape[0]:
+        for value in shape:
+            positive("shape", value)
+        if not isinstance(classes, int) or not 1 <= classes <= shape[0]:
             raise ValueError(f"classes must lie between 1 and the {shape[0]} channels; got {classes}.")
         self.shape, self.classes = shape, classes
         self.scale = _scale(initial)
@@ -104,8 +104,7 @@ class AnchorReadout(Readout):
     ) -> None:
         super().__init__()
         positive("dim", dim)
-        positive("classes", classes)
-        if not 1 <= classes <= dim:
+        if not isinstance(classes, int) or not 1 <= classes <= dim:
             raise ValueError(f"classes must lie between 1 and the dimension {dim}; got {classes}.")
         q, r = np.linalg.qr(draw.generator(seed).standard_normal((dim, classes)))
         self.register_buffer("anchors", draw.as_buffer((q * np.sign(np.diag(r))).T, dtype))
