@@ -114,6 +114,8 @@ def weight(data: Any) -> tuple[float, float, float, float]:
         wide = leaves(data["kernels"]) * (C if axes == 3 else 1)
         size = rows * C * H * W
         return 2 * size + powers * (rows + C * H * W) + wide * H * W, size + wide, rows + C * H * W, fields
+    if "matrices" not in data:
+        raise ValueError(f"fields of the unknown kind {data['kind']!r}")
     size, fields = leaves(data["matrices"]), len(data["matrices"])
     rows = leaves(data["offsets"])
     return size + rows * leaves(data["polynomials"]), size, rows, fields
@@ -162,7 +164,8 @@ def times(a: Any, b: Any, p: int, product: Any = np.multiply) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """Products of matrices of residues in floats, which are fast: sums of 2**12 products are below 2**52, and exact."""
     few(a.shape[-1])
-    parts = (slice(start, start + 2**12) for start in range(0, a.shape[-1], 2**12))
+    # At least one part: sums of no terms are zeros in their shape.
+    parts = (slice(start, start + 2**12) for start in range(0, max(1, a.shape[-1]), 2**12))
     return sum((a[..., part].astype(float) @ b[..., part, :].astype(float)).astype(np.int64) for part in parts)
 
 

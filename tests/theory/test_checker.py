@@ -421,6 +421,19 @@ def test_combinations_that_hold_modulo_p_alone_are_refused():
         check(honest)
 
 
+@pytest.mark.parametrize("terms", [0, 1, 2**12, 2**12 + 1, 3 * 2**12])
+def test_products_by_floats_are_exact(terms):
+    a, b = np.full((2, 3, terms), P - 1), np.full((terms, 2), P - 2)
+    assert checker.matmul(a, b).tolist() == np.full((2, 3, 2), terms * (P - 1) * (P - 2)).tolist()
+
+
+def test_a_variable_that_no_field_has():
+    # The last one moves along alone.
+    program = MonomialProgram([[0, 0], [1, 0]], [[[0, 1], [1, 0]], [[1, 0], [0, 1]]])
+    certificate = check_points(program, [[1, 2]], seed=0)
+    assert check(json.loads(certificate.to_json())).startswith("checked: rank 2 of 2")
+
+
 @pytest.mark.parametrize("kind", ["dense", "row", "stencil"])
 def test_what_fields_on_images_take_is_read_off_their_data(kind, monkeypatch):
     program, spread = convolution(kind, (2, 4, 5), d=6), []
