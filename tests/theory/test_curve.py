@@ -316,8 +316,8 @@ def test_nothing_is_left_of_a_curve_without_the_collector_of_cycles(rng):
 
 
 def test_products_are_counted():
-    # Coefficient k of a product of series takes k + 1 products. A frame is multiplied up to order K - 2, fields at level
-    # 0, too, at level 1 up to order K - 3, and so on. With fields a frame takes as many, the unit matrix aside.
+    # Coefficient k of a product of series takes k + 1 products. A frame is multiplied up to order K - 2, fields at
+    # level 0, too, at level 1 up to order K - 3, and so on. With fields a frame takes as many, the unit matrix aside.
     for orders in range(1, 8):
         frame = sum(k + 1 for k in range(orders - 1))
         levels = sum(k + 1 for level in range(orders - 1) for k in range(orders - 1 - level))
