@@ -29,8 +29,9 @@ from cde_nets.options import suggest
 from experiments.pages import check, fill
 
 PAGE, PART = "trust.md", "faults feed"
-# A process that says nothing for so much longer than an input may take is ended from outside.
-_PATIENCE = 10.0
+# A process that says nothing for so many seconds more than an input may take is ended from outside: what waits takes no
+# time of the processor, and neither does what the machine gives to others.
+_PATIENCE = 120.0
 _MOST_KEPT = 200
 
 
@@ -62,7 +63,7 @@ def feed(
     count: Annotated[int, typer.Option(min=1, help="Inputs in all, as many for each reader.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the damage.")] = 0,
     readers: Annotated[str, typer.Option(help="Names, with commas between; all where empty.")] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="An input may take.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of the processor, that an input may take.")] = 10.0,
     megabytes: Annotated[int, typer.Option(min=64, help="That a process may grow by.")] = 1024,
     out: Annotated[Path, typer.Option(help="Folder of feed.json and of the inputs that were faults.")] = Path(
         "runs/faults"
@@ -159,7 +160,7 @@ def inputs(name: str, seed: int, count: int, limits: tuple[float, int], top: str
                 process.kill()
                 ended = True
         ours.close()
-        process.join(_PATIENCE)
+        process.join(10)
         if process.is_alive():
             process.kill()
             process.join()

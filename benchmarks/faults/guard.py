@@ -38,7 +38,7 @@ class Guard:
 
     Args:
         scratch: the only folder in which files may be written.
-        seconds: for an input.
+        seconds: of the processor for an input, as others may be busy with it, too.
         megabytes: that the process may grow by.
 
     Attributes:
@@ -49,7 +49,7 @@ class Guard:
         self._scratch, self._seconds, self._watching = scratch.resolve(), seconds, False
         self.seen: list[str] = []
         sys.addaudithook(self._hook)
-        signal.signal(signal.SIGALRM, self._late)
+        signal.signal(signal.SIGPROF, self._late)
         most = _mapped() + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -58,13 +58,13 @@ class Guard:
     def watching(self) -> Iterator[None]:
         """Within it, what is forbidden raises ForbiddenError, and what takes too long LateError."""
         self.seen = []
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
         self._watching = True
         try:
             yield
         finally:
             self._watching = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _late(self, number: int, frame: FrameType | None) -> None:
         if self._watching:

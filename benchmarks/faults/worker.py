@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Told:
-    """What became of an input."""
+    """What became of an input; seconds are the processor's."""
 
     number: int
     refused: bool
@@ -84,7 +84,7 @@ def judge(name: str, number: int, reader: Any, path: Path, raw: bytes) -> Told:
     """Read one input."""
     from benchmarks.faults.readers import WrongError
 
-    began = time.perf_counter()
+    began = time.process_time()
     kind, said = "", ""
     refused = False
     try:
@@ -103,7 +103,7 @@ def judge(name: str, number: int, reader: Any, path: Path, raw: bytes) -> Told:
     except Exception as error:
         kind, said = "error", _said(error)
     fault = Fault(name, number, kind, said) if kind else None
-    return Told(number, refused, fault, time.perf_counter() - began)
+    return Told(number, refused, fault, time.process_time() - began)
 
 
 def _said(error: BaseException) -> str:

@@ -114,6 +114,12 @@ def load_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     tensors, about = load_tensors(path, NETWORK)
     config = _checked(path, about)
     check_finite(tensors.values(), path)
+    # Before thousands of families are drawn for nothing.
+    count = sum(value.numel() for value in tensors.values())
+    if count != config.trained_numbers:
+        raise ValueError(
+            f"{path} holds another network: it has {count:,} numbers, and its configuration {config.trained_numbers:,}."
+        )
     network = config.build()
     copy_into(network, tensors, path)
     check_digest(network, about["frozen_digest"], path)

@@ -80,7 +80,7 @@ def said(act):
 print(said(lambda: (scratch / "x").write_bytes(b"1")), said(lambda: (scratch / "x").read_bytes()),
       said(lambda: ast.parse("x + 1")), said(lambda: outside.write_bytes(b"1")), said(lambda: eval("1")),
       said(lambda: compile("1", "x", "eval")), said(lambda: os.system("true")), said(lambda: pickle.loads(named)),
-      said(lambda: socket.socket()), said(lambda: os.remove(outside)), said(lambda: time.sleep(2)),
+      said(lambda: socket.socket()), said(lambda: os.remove(outside)), said(lambda: [time.process_time() for _ in iter(int, 1)]),
       said(lambda: bytearray(2**31)))
 """
 
@@ -128,7 +128,7 @@ def test_nothing_is_unpickled_and_nothing_is_extracted():
         (lambda about: about.pop("frozen_digest"), "frozen_digest is None"),
         (lambda about: about["config"].update(size=2**31), "first state would have"),
         (lambda about: about["config"].update(degree=2**31), "degree must be at most"),
-        (lambda about: about["config"].update(control_scale=10**400), "control_scale must be a number"),
+        (lambda about: about["config"].update(control_scale=10**400), "control_scale must be finite"),
         (lambda about: about["config"].update(count=2**31), "frozen numbers"),
     ],
 )

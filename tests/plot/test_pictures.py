@@ -113,7 +113,7 @@ def test_the_flow_of_images_wants_an_image_network(bad_input):
     flow = cn.ControlledODE(fields, cn.PiecewiseConstantControl(1, 2))
     network = cn.Network(None, [cn.Stage(flow)], cn.DifferenceReadout())
     with pytest.raises(ValueError, match="ConvLift"):
-        plot.image_flow(network, torch.rand(1, 3), torch.tensor([0]))
+        plot.image_flow(network, torch.rand(1, 3, 3), torch.tensor([0]))
 
 
 def test_pictures_of_an_unfinished_run_are_refused(tmp_path, waves):

@@ -66,7 +66,8 @@ def test_on_the_sphere_as_many_as_its_dimension():
 
 
 def test_none_are_told_where_nothing_is_proved():
-    linear = theory.read_fields([["y", "-x"], ["x", "2*y"]], sympy.symbols("x y"))
+    x, y = sympy.symbols("x y")
+    linear = theory.read_fields([[y, -x], [x, 2 * y]], (x, y))
     certificate = theory.check_points(linear, [[0, 1], [1, 2], [-1, 3]], words=True, seed=0)
     assert not certificate.proved
     assert certificate.words == ()
