@@ -27,14 +27,13 @@ class Curve:
     that W_0' lies in it too, and nothing about the others: all of them are needed. Of that ideal and of the algebra
     the rows differ by one, V_0 at order 0.
 
-    The Jacobian DF is never multiplied with but from the left, and held as what it is (`theory.differential`): of
-    fields on images a few entries a row. Two ways lead to the coefficients, equal modulo p, and the one is taken that
-    has fewer products:
+    Two ways lead to the coefficients, equal modulo p, and the one is taken that has fewer products:
 
         vectors: W_j' = Psi L V_j with (L v)(t) = v'(t) - DF v, so that coefficient n is (L**n V_j)(0) / n!;
-            K**3/6 products of DF with d vectors for K orders.
-        frame: Phi' = DF Phi, Phi(0) = I, the inverse of Psi, and W_j from Phi W_j = V_j; K**2/2 products of DF with m
-            vectors, and as many of m x m matrices with d. Where there are few fields and many orders.
+            K**3/6 products of DF with d vectors for K orders. DF is held as what it is (`theory.differential`): of
+            fields on images a few entries a row.
+        frame: Psi itself, K**2/2 products with DF, a plain matrix, and as many with d vectors. Where there are few
+            fields and many orders.
 
     Args:
         program: the fields V_1..V_d.
@@ -81,7 +80,7 @@ def products(orders: int, dim: int, fields: int, size: int) -> tuple[int, int]:
         size: those of the Jacobian with one vector.
     """
     pairs = orders * (orders - 1) // 2
-    return pairs * (size * dim + dim**2 * fields), pairs * (orders + 1) // 3 * size * fields
+    return pairs * dim**2 * (dim + fields), pairs * (orders + 1) // 3 * size * fields
 
 
 class _Vectors:
@@ -110,29 +109,26 @@ class _Vectors:
 
 
 class _Frame:
-    """Phi W = V, order by order."""
+    """Psi and W = Psi V, order by order."""
 
     def __init__(self, fields: PowerSeries, slope: Differential[PowerSeries], inverses: list[float]) -> None:
-        count, m, _ = fields.shape
-        p, orders = fields.modulus, len(inverses) - 1
-        self._fields, self._inverses, self._found = fields, inverses, 0
-        frame = [np.broadcast_to(np.eye(m), (count, m, m))]
-        self._frame = frame
-        self._turned = slope.times(PowerSeries((count, m, m), p, frame.__getitem__))
-        # -Phi side by side from order 1 on, and W one below the other, the latest on top: a coefficient of a product of
-        # series is then one product of matrices.
-        self._wide = np.zeros((count, m, (orders - 1) * m))
-        self._tall = np.zeros((count, (orders - 1) * m, fields.shape[2]))
+        count, m, d = fields.shape
+        self._fields, self._slope, self._inverses, self._found = fields, slope.dense(), inverses, 0
+        # Psi side by side, and Jacobians and fields one below the other, the latest on top: a coefficient of a product
+        # of series is then one product of matrices.
+        self._psi = np.zeros((count, m, (len(inverses) - 1) * m))
+        self._psi[:, :, :m] = np.eye(m)
+        self._right = np.zeros((count, (len(inverses) - 1) * m, m + d))
 
     def next(self) -> Residues:
         n, p, m = self._found, self._fields.modulus, self._fields.shape[1]
-        w = self._fields.coefficient(n)
-        top = self._tall.shape[1] - n * m
-        if n:
-            w = reduce(w + product(self._wide[:, :, : n * m], self._tall[:, top:], p), p)
-        if top:
-            self._tall[:, top - m : top] = w
-            self._frame.append(reduce(self._turned.coefficient(n) * self._inverses[n + 1], p))
-            self._wide[:, :, n * m : (n + 1) * m] = -self._frame[n + 1]
+        top, more = self._psi.shape[2] - (n + 1) * m, n + 2 < len(self._inverses)
+        self._right[:, top : top + m, m:] = self._fields.coefficient(n)
+        if more:
+            self._right[:, top : top + m, :m] = self._slope.coefficient(n)
+        # Of the last order no Jacobian is needed.
+        found = product(self._psi[:, :, : (n + 1) * m], self._right[:, top:, 0 if more else m :], p)
+        if more:
+            self._psi[:, :, (n + 1) * m : (n + 2) * m] = reduce(found[:, :, :m] * -self._inverses[n + 1], p)
         self._found += 1
-        return w
+        return found[:, :, m:] if more else found

@@ -65,7 +65,7 @@ def estimate(dim: int, fields: int, points: int, rank: int, orders: int, size: i
     rows = rank * columns - rank**2 // 2 + (2 * orders * fields + _ROWS) * columns
     by_frame, by_vectors = products(orders, dim, fields, size)
     if by_frame < by_vectors:
-        pulled = orders * points * dim * (3 * dim + 2 * fields)
+        pulled = orders * points * dim * (3 * dim + fields)
     else:
         pulled = orders * (orders + 1) // 2 * all_fields
     return _BYTES * (rows + pulled + orders * (_OF_FIELDS * all_fields + _OF_JACOBIANS * points * size))

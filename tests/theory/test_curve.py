@@ -316,9 +316,9 @@ def test_nothing_is_left_of_a_curve_without_the_collector_of_cycles(rng):
 
 
 def test_products_are_counted():
-    # Coefficient k of a product of series takes k + 1 products. A frame is multiplied up to order K - 2, and so are the
-    # fields at level 0, up to order K - 3 at level 1 and so on.
+    # Coefficient k of a product of series takes k + 1 products. A frame is multiplied up to order K - 2, fields at
+    # level 0, too, at level 1 up to order K - 3, and so on. With fields a frame takes as many, the unit matrix aside.
     for orders in range(1, 8):
         frame = sum(k + 1 for k in range(orders - 1))
         levels = sum(k + 1 for level in range(orders - 1) for k in range(orders - 1 - level))
-        assert products(orders, 7, 3, 20) == (frame * (20 * 7 + 49 * 3), levels * 20 * 3)
+        assert products(orders, 7, 3, 20) == (frame * 49 * (7 + 3), levels * 20 * 3)
