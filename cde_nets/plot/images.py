@@ -30,6 +30,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
     Raises:
         ValueError: no floating images, or not an integer label for each.
     """
+    _check_network(network)
     floats("images", images, (None, None, None))
     if not isinstance(labels, Tensor) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         got = f"{labels.dtype}, shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
@@ -64,8 +65,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
 
 def image_states(network: Network, images: Tensor) -> tuple[list[Tensor], list[str]]:
     """Image states, shape (rows, channels, height, width), after the lift and every step, and what to call them."""
-    if not isinstance(network.lift, ConvLift):
-        raise ValueError(f"image_flow draws networks with a ConvLift; got {type(network.lift).__name__}.")
+    _check_network(network)
     x, shape = network.start(images), network.lift.shape
     states, titles = [_image(x, shape)], ["lift"]
     for number, stage in enumerate(network.flow_stages(), start=1):
@@ -77,6 +77,11 @@ def image_states(network: Network, images: Tensor) -> tuple[list[Tensor], list[s
         pools = [module for module in stage.modules() if isinstance(module, AveragePool)]
         shape = pools[0].pooled if pools else shape
     return states, titles
+
+
+def _check_network(network: Network) -> None:
+    if not isinstance(network.lift, ConvLift):
+        raise ValueError(f"image_flow draws networks with a ConvLift; got {type(network.lift).__name__}.")
 
 
 def _image(x: Tensor, shape: tuple[int, int, int]) -> Tensor:

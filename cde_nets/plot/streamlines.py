@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba_array
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cde_nets.door import floats
+from cde_nets.door import numbers
 from cde_nets.fields.base import Fields
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.plot.space import show, space
@@ -58,7 +58,10 @@ def streamlines(
     """
     if fields.dim != 2:
         raise ValueError(f"Streamlines are drawn of fields on R^2; got fields on R^{fields.dim}.")
-    floats("u", u, (fields.count,))
+    if not isinstance(u, Tensor) or u.shape != (fields.count,):
+        got = f"shape {tuple(u.shape)}" if isinstance(u, Tensor) else f"a {type(u).__name__}"
+        raise ValueError(f"u has {got}, expected ({fields.count},): a tensor with one number a field.")
+    numbers("u", u)
     if not (density > 0 and np.isfinite(density)):
         raise ValueError(f"density is {density}, expected a positive number.")
     if limits is not None and not _are_limits(limits):

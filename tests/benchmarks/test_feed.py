@@ -80,8 +80,8 @@ def said(act):
 print(said(lambda: (scratch / "x").write_bytes(b"1")), said(lambda: (scratch / "x").read_bytes()),
       said(lambda: ast.parse("x + 1")), said(lambda: outside.write_bytes(b"1")), said(lambda: eval("1")),
       said(lambda: compile("1", "x", "eval")), said(lambda: os.system("true")), said(lambda: pickle.loads(named)),
-      said(lambda: socket.socket()), said(lambda: os.remove(outside)), said(lambda: [time.process_time() for _ in iter(int, 1)]),
-      said(lambda: bytearray(2**31)))
+      said(lambda: socket.socket()), said(lambda: os.remove(outside)),
+      said(lambda: [time.process_time() for _ in iter(int, 1)]), said(lambda: bytearray(2**31)))
 """
 
 
