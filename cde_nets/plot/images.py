@@ -30,7 +30,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
     Raises:
         ValueError: no floating images, or not an integer label for each.
     """
-    _check_network(network)
+    _lift(network)
     floats("images", images, (None, None, None))
     if not isinstance(labels, Tensor) or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         got = f"{labels.dtype}, shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
@@ -65,8 +65,7 @@ def image_flow(network: Network, images: Float[Tensor, "rows height width"], lab
 
 def image_states(network: Network, images: Tensor) -> tuple[list[Tensor], list[str]]:
     """Image states, shape (rows, channels, height, width), after the lift and every step, and what to call them."""
-    _check_network(network)
-    x, shape = network.start(images), network.lift.shape
+    x, shape = network.start(images), _lift(network).shape
     states, titles = [_image(x, shape)], ["lift"]
     for number, stage in enumerate(network.flow_stages(), start=1):
         path = stage.flow.trajectory(x)
@@ -79,9 +78,10 @@ def image_states(network: Network, images: Tensor) -> tuple[list[Tensor], list[s
     return states, titles
 
 
-def _check_network(network: Network) -> None:
+def _lift(network: Network) -> ConvLift:
     if not isinstance(network.lift, ConvLift):
         raise ValueError(f"image_flow draws networks with a ConvLift; got {type(network.lift).__name__}.")
+    return network.lift
 
 
 def _image(x: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -258,7 +258,7 @@ def test_targets_that_do_not_fit_are_refused(flow, starts, change, message, bad_
     ("change", "message"),
     [
         ({"fields": cn.LinearFields.random(3, 2, seed=0)}, r"fields on R\^2; got fields on R\^3"),
-        ({"u": torch.ones(3)}, r"u of shape \(2,\); got \(3,\)"),
+        ({"u": torch.ones(3)}, r"u has shape \(3,\), expected \(2,\)"),
         ({"limits": ((0.0, 0.0), (0.0, 1.0))}, "limits is .* finite and rising"),
         ({"limits": ((0.0, 1.0),)}, r"limits is .* expected \(\(left, right\), \(bottom, top\)\)"),
         ({"limits": ((0.0, 1.0),) * 3}, r"limits is .* expected \(\(left, right\), \(bottom, top\)\)"),
