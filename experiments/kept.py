@@ -23,7 +23,10 @@ def read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line that is no run: the message says which.
     """
-    rows = read_objects(path) if path.is_file() else []
+    try:
+        rows = read_objects(path) if path.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{error} Found no run; move the file away.") from error
     for number, row in enumerate(rows, 1):
         lacking = [name for name in needed if name not in row]
         if lacking:

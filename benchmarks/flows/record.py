@@ -137,13 +137,20 @@ class Record:
         return cls(
             content["date"],
             content["repeats"],
-            Machine(**{**place, "vectors": tuple(place["vectors"])}),
-            tuple(Fixed(**{**row, "sides": _sides(Timed, row["sides"])}) for row in content["fixed"]),
-            tuple(Adaptive(**{**row, "sides": _sides(Adapted, row["sides"])}) for row in content["adaptive"]),
+            Machine(**{**place, "vectors": tuple(_list(place["vectors"]))}),
+            tuple(Fixed(**{**row, "sides": _sides(Timed, row["sides"])}) for row in _list(content["fixed"])),
+            tuple(Adaptive(**{**row, "sides": _sides(Adapted, row["sides"])}) for row in _list(content["adaptive"])),
             _sides(Held, content["memory"]),
-            tuple(content["peers"]),
+            tuple(_list(content["peers"])),
         )
 
 
 def _sides(kind: Any, rows: list[dict[str, Any]]) -> tuple[Any, ...]:
-    return tuple(kind(**{**row, "time": Spread(**row["time"])}) for row in rows)
+    return tuple(kind(**{**row, "time": Spread(**row["time"])}) for row in _list(rows))
+
+
+def _list(value: Any) -> list[Any]:
+    # An empty text or object would pass for no rows.
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, found {value!r:.40}")
+    return value
