@@ -249,8 +249,16 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_run(run: Run) -> bool:
-    residues = (c for curve in run.curves for row in curve for c in row)
+    rows = [row for curve in _tuple(run.curves) for row in _tuple(curve)]
+    residues = [c for row in rows for c in _tuple(row)]
     return all(map(_is_count, (run.prime, run.rank, run.depth))) and run.prime > 1 and all(map(_is_count, residues))
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    # An object or a text would be gone through, too.
+    if not isinstance(value, tuple):
+        raise TypeError(f"expected a list, found {value!r:.40}")
+    return value
 
 
 def _are_words(words: Any, count: int) -> bool:

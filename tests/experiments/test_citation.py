@@ -423,7 +423,7 @@ def test_results_of_other_settings_and_broken_lines_are_refused(graph, tmp_path)
     with pytest.raises(ValueError, match="steps 8 there, 9 now"):
         Results(path, settings(graph, steps=9))
     path.write_text('{"row": "rb')
-    with pytest.raises(ValueError, match="line 1, is damaged.* Found no run"):
+    with pytest.raises(ValueError, match=r"line 1, is damaged.* Found no run"):
         Results(path, settings(graph))
     with pytest.raises(ValueError, match="more than the truncation"):
         settings(graph, steps=3)
