@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from theory.words import Word, right_normed
@@ -195,6 +195,9 @@ class Certificate:
             found = content.pop("format")
             if found != FORMAT:
                 raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
+            lacking = sorted({part.name for part in fields(cls)} - {"prover", *content})
+            if lacking:
+                raise ValueError(f"this is no certificate: it has no {lacking[0]}")
             runs = tuple(Run(**{**run, "curves": _tuples(run["curves"])}) for run in content.pop("runs"))
             lifted = content.pop("lift")
             lift = None if lifted is None else Lift(**{name: _tuples(part) for name, part in lifted.items()})
