@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from theory.words import Word, right_normed
@@ -195,6 +195,9 @@ class Certificate:
             found = content.pop("format")
             if found != FORMAT:
                 raise ValueError(f"the certificate has format {found}, expected {FORMAT}: make it anew")
+            lacking = sorted({part.name for part in fields(cls)} - {"prover", *content})
+            if lacking:
+                raise ValueError(f"this is no certificate: it has no {lacking[0]}")
             runs = tuple(Run(**{**run, "curves": _tuples(run["curves"])}) for run in content.pop("runs"))
             lifted = content.pop("lift")
             lift = None if lifted is None else Lift(**{name: _tuples(part) for name, part in lifted.items()})
@@ -249,8 +252,16 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_run(run: Run) -> bool:
-    residues = (c for curve in run.curves for row in curve for c in row)
+    rows = [row for curve in _tuple(run.curves) for row in _tuple(curve)]
+    residues = [c for row in rows for c in _tuple(row)]
     return all(map(_is_count, (run.prime, run.rank, run.depth))) and run.prime > 1 and all(map(_is_count, residues))
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    # An object or a text would be gone through, too.
+    if not isinstance(value, tuple):
+        raise TypeError(f"expected a list, found {value!r:.40}")
+    return value
 
 
 def _are_words(words: Any, count: int) -> bool:

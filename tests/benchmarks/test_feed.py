@@ -180,11 +180,20 @@ def certificate(**changed):
 @pytest.mark.parametrize(
     "changed",
     [{"rank": "x"}, {"proved": 1}, {"scope": {}}, {"depth": -1}, {"dim": 2.0}, {"dtype": 3}, {"runs": [{}]},
-     {"words": [[0] * 300]}, {"claim": []}, {"extra": 1}],
+     {"words": [[0] * 300]}, {"runs": [{"prime": 7, "rank": 1, "depth": 1, "curves": {}}]}, {"claim": []},
+     {"extra": 1}],
 )  # fmt: skip
 def test_certificates_of_other_types_are_refused(changed):
     with pytest.raises(ValueError, match="certificate"):
         theory.Certificate.from_json(json.dumps(certificate(**changed)))
+
+
+def test_certificates_that_lack_a_part_are_refused():
+    for name in certificate():
+        short = certificate()
+        del short[name]
+        with pytest.raises(ValueError, match="no certificate"):
+            theory.Certificate.from_json(json.dumps(short))
 
 
 def test_the_checker_is_not_kept_busy_for_years():
