@@ -95,9 +95,11 @@ bench: .venv/ready  ## Time flows beside torchdiffeq, torchode, diffrax and JAX,
 scale: .venv/ready  ## Reckon what 8, 64 and 1,000 GPUs would cost and send: docs' table.
 	$(BIN)/python -m benchmarks.scale --publish docs
 
-faults: .venv/ready  ## Kill long runs, fill their disks, feed readers with damaged files: docs' tables. Half an hour.
+faults: .venv/ready  ## Kill long runs and workers, fill disks, feed readers with damaged files: docs' tables. An hour.
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults kill --publish docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults workers --publish docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults feed --publish docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults arguments --publish docs
 
 docs: .venv/ready  ## Build the site into site/, in strict mode.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

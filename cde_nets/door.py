@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from theory.machine import machine_memory
+
 
 def floats(name: str, value: Any, shape: tuple[int | None, ...], like: Tensor | None = None) -> None:
     """Refuse what is no floating tensor of a shape.
@@ -46,3 +48,22 @@ def numbers(name: str, value: Tensor) -> None:
     """
     if value.is_meta:
         raise ValueError(f"{name} is on the device meta, where tensors have shapes and no numbers: make it anew.")
+
+
+def holdable(what: str, numbers: int, instead: str = "fewer of them") -> None:
+    """Refuse what this machine's memory does not hold, before any of it is asked for.
+
+    Args:
+        what: "a control", say.
+        numbers: how many it has.
+        instead: what to take.
+
+    Raises:
+        ValueError: drawn in double precision and copied once, they need more memory than there is.
+    """
+    needed, there = 16 * numbers, machine_memory()
+    if needed > there:
+        raise ValueError(
+            f"{what} of {numbers:,} numbers takes some {needed / 1e9:,.1f} GB while it is made; this machine has "
+            f"{there / 1e9:,.1f} GB: take {instead}."
+        )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
-
 import numpy as np
 
 from theory.curve import products
+from theory.machine import machine_memory
 from theory.program import Program
 from theory.schedule import CONTROL_DEGREE
 from theory.series import PowerSeries
@@ -69,14 +67,6 @@ def estimate(dim: int, fields: int, points: int, rank: int, orders: int, size: i
     else:
         pulled = orders * (orders + 1) // 2 * all_fields
     return _BYTES * (rows + pulled + orders * (_OF_FIELDS * all_fields + _OF_JACOBIANS * points * size))
-
-
-def machine_memory() -> float:
-    """Bytes of memory of this machine, in use or not; infinite where the system does not tell."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return math.inf
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _size(program: Program, modulus: int) -> int:

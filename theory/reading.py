@@ -105,14 +105,19 @@ def symbolic(value: Any, name: str) -> Any:
     """An expression or a number as SymPy has it. Text is refused: SymPy would run it as Python's code.
 
     Raises:
-        ValueError: something else, such as text.
+        ValueError: something else, such as text or a truth value.
     """
     import sympy
+    from sympy.logic.boolalg import BooleanAtom
 
     try:
         # A number of torch's is told by what it has, as torch is not imported here.
-        return sympy.sympify(value.item() if hasattr(value, "requires_grad") else value, strict=True)
-    except (sympy.SympifyError, RuntimeError, AttributeError):  # what stands for arrays raises its own
+        read = sympy.sympify(value.item() if hasattr(value, "requires_grad") else value, strict=True)
+        # A truth value cannot be reckoned with.
+        if isinstance(read, BooleanAtom):
+            raise TypeError
+        return read
+    except (TypeError, sympy.SympifyError, RuntimeError, AttributeError):  # what stands for arrays raises its own
         hint = "; theory.parse_fields reads text" if isinstance(value, str) else ""
         raise ValueError(f"{name} is {value!r}, expected an expression or a number{hint}") from None
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import typer
 
-COMMANDS = ("feed", "kill")
+COMMANDS = ("arguments", "feed", "kill", "workers")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 

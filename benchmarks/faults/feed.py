@@ -17,18 +17,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from benchmarks.faults.trust import PAGE, fill_trust
 from benchmarks.faults.worker import Fault, Told, randomness, serve
 from benchmarks.page import markdown
 from cde_nets.atomic import write_atomically
 from cde_nets.options import suggest
 from experiments.pages import check, fill
 
-PAGE, PART = "trust.md", "faults feed"
+PART = "faults feed"
 # A process that says nothing for so many seconds more than an input may take is ended from outside: what waits takes no
 # time of the processor, and neither does what the machine gives to others.
 _PATIENCE = 120.0
@@ -108,6 +110,7 @@ def feed(
     result = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seed": seed,
+        "torch": torch.__version__,
         "count": sum(one.tried for one in counts),
         "seconds_an_input": seconds,
         "megabytes": megabytes,
@@ -118,7 +121,9 @@ def feed(
     write_atomically(out / "feed.json", text)
     if publish is not None:
         fill(publish / PAGE, PART, markdown(table(result)))
+        (publish / "results").mkdir(parents=True, exist_ok=True)
         write_atomically(publish / "results" / "faults_feed.json", text)
+        fill_trust(publish)
     if as_json:
         typer.echo(text.decode(), nl=False)
     else:

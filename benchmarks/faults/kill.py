@@ -13,8 +13,6 @@ only root may mount: elsewhere these two are reported as not tried. Writes fault
 
 from __future__ import annotations
 
-import json
-import platform
 import shutil
 import signal
 import subprocess
@@ -22,52 +20,24 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from benchmarks.faults import child, files
 from benchmarks.faults.child import Ended, Fault
+from benchmarks.faults.counts import Count, leave
 from benchmarks.faults.runs import JOBS
-from benchmarks.faults.trust import fill_trust
-from cde_nets.atomic import write_atomically
 
 app = typer.Typer(add_completion=False)
 
 KILLED, LIMITED, FULL, READ_ONLY = "killed", "file size limited", "disk full", "folder read-only"
 DISTURBED = (LIMITED, FULL, READ_ONLY)
-
-
-@dataclass
-class Count:
-    """What became of one run under one fault.
-
-    Attributes:
-        run: its name.
-        fault: one of the four.
-        tried: how often; None where this machine does not allow it.
-        resumed: how often the command, given again, came to its end.
-        identical: how often with exactly the numbers of the undisturbed run.
-        clear: how often it ended in an error in words; None where the fault leaves no time for words.
-        left: temporary files that nobody will rename.
-        lost: what was damaged, differed or failed, in words.
-    """
-
-    run: str
-    fault: str
-    tried: int | None = 0
-    resumed: int = 0
-    identical: int = 0
-    clear: int | None = 0
-    left: int = 0
-    lost: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -187,7 +157,7 @@ class Bench:
         if ended.code:
             count.lost.append(f"not finished: {ended.said[-500:]}")
             return
-        count.resumed += faults
+        count.resumed = (count.resumed or 0) + faults
         found = files.numbers(place)
         if found == whole.numbers:
             count.identical += faults
@@ -252,25 +222,7 @@ def kill(
     ):
         task = bar.add_task("", total=kills + len(DISTURBED) * disturbances * len(names))
         counts = measure(Bench(Path(folder), seed), names, kills, disturbances, bar, task)
-    content = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "seed": seed,
-        "system": platform.system(),
-        "torch": torch.__version__,
-        "rows": [asdict(count) for count in counts],
-    }
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(_made(out) / "faults_kill.json", text.encode())
-    if publish is not None:
-        write_atomically(_made(publish / "results") / "faults_kill.json", text.encode())
-        fill_trust(publish)
-    if as_json:
-        typer.echo(json.dumps(content))
-    else:
-        console = Console()
-        (console if console.is_terminal else Console(width=160)).print(table(counts))
-    if any(count.lost for count in counts):
-        raise typer.Exit(1)
+    leave("kill", counts, seed, out, publish, as_json=as_json)
 
 
 def measure(bench: Bench, names: list[str], kills: int, disturbances: int, bar: Progress, task: TaskID) -> list[Count]:
@@ -298,25 +250,6 @@ def measure(bench: Bench, names: list[str], kills: int, disturbances: int, bar: 
         # A file or a pipe, which shows no bar, is told, too.
         bar.console.print(f"{name}: {sum(len(one.lost) for one in counts if one.run == name)} lost", highlight=False)
     return counts
-
-
-def table(counts: list[Count]) -> Table:
-    """A row for each fault of each run, and what was lost."""
-    made = Table("run", "fault", "tried", "resumed", "identical", "error in words", "temporary files", "lost")
-    for count in counts:
-        words = "" if count.clear is None else str(count.clear)
-        tried = "not allowed here" if count.tried is None else str(count.tried)
-        made.add_row(
-            count.run, count.fault, tried, str(count.resumed), str(count.identical), words, str(count.left),
-            "\n".join(count.lost) or "nothing",
-        )  # fmt: skip
-    made.caption = "identical: bit for bit the numbers of a run that nothing was done to"
-    return made
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 if __name__ == "__main__":

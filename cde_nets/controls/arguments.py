@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from cde_nets.door import holdable
 from cde_nets.fields import draw
 
 
@@ -41,10 +42,12 @@ def normal(shape: tuple[int, ...], *, scale: float, seed: int, dtype: torch.dtyp
     """Numbers iid N(0, scale^2).
 
     Raises:
-        ValueError: a scale below 0 or not finite, or a seed that is no non-negative integer.
+        ValueError: a scale below 0 or not finite, more numbers than the memory holds, or a seed that is no
+            non-negative integer.
     """
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
         raise ValueError(f"scale must be finite and at least 0; got {scale!r}.")
+    holdable("a control", math.prod(shape))
     return draw.as_buffer(draw.generator(seed).normal(0, scale, shape), dtype)
 
 
@@ -52,8 +55,10 @@ def parameter(value: Tensor | None, name: str, shape: tuple[int, ...]) -> torch.
     """A parameter that starts at a copy of the value, or at zero.
 
     Raises:
-        ValueError: another shape, a dtype that is not floating, or a number that is not finite.
+        ValueError: another shape, more numbers than the memory holds, a dtype that is not floating, or a number that is
+            not finite.
     """
+    holdable("a control", math.prod(shape))
     return torch.nn.Parameter(torch.zeros(shape) if value is None else draw.coefficients(value, name, shape))
 
 
@@ -63,6 +68,7 @@ def parameters(shape: tuple[int, ...], **values: Tensor | None) -> tuple[torch.n
     Raises:
         ValueError: as `parameter`, or values of different dtypes or on different devices.
     """
+    holdable("a control", math.prod(shape))
     made = {name: parameter(value, name, shape) for name, value in values.items() if value is not None}
     kinds = {(p.dtype, p.device) for p in made.values()}
     if len(kinds) > 1:

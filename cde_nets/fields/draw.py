@@ -12,6 +12,9 @@ from torch import Tensor
 
 from cde_nets.door import numbers
 
+# The double factorial of 2 * 151 - 1 is beyond the doubles; and there are as many terms as the memory holds.
+_HIGHEST = 140
+
 
 def generator(seed: int) -> np.random.Generator:
     """A PCG64 stream of float64 draws on the CPU.
@@ -78,6 +81,12 @@ def exact_values(buffer: Tensor) -> tuple[NDArray[Any], str]:
 
 
 def double_factorial_moments(degree: int) -> NDArray[np.float64]:
-    """E[z^(2j)] = (2j - 1)!! of a standard normal z, for j = 0..degree, shape (degree + 1,)."""
+    """E[z^(2j)] = (2j - 1)!! of a standard normal z, for j = 0..degree, shape (degree + 1,).
+
+    Raises:
+        ValueError: a degree above 140, beyond which moments are no doubles.
+    """
+    if degree > _HIGHEST:
+        raise ValueError(f"degree must be at most {_HIGHEST}, as coefficients are drawn by moments; got {degree}.")
     odd = np.arange(1, 2 * degree, 2, dtype=np.float64)
     return np.concatenate([[1.0], np.cumprod(odd)])

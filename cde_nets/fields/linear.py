@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
+from cde_nets.door import holdable
 from cde_nets.fields import draw
 from cde_nets.fields.base import Control, _at_least
 from cde_nets.fields.features import FeatureFields
@@ -43,8 +45,12 @@ class LinearFields(FeatureFields):
         """Entries iid N(0, 1 / dim), so that V_i(x) has unit variance for x ~ N(0, I).
 
         Complex entries have independent real and imaginary parts of half that variance each.
+
+        Raises:
+            ValueError: dim or count below 1, or more numbers than the memory holds.
         """
         shape, rng = (_at_least("count", count, 1), _at_least("dim", dim, 1), dim), draw.generator(seed)
+        holdable("a family of linear fields", math.prod(shape))
         if dtype is not None and dtype.is_complex:
             real, imaginary = rng.standard_normal((2, *shape)) / np.sqrt(2 * dim)
             return cls(draw.as_buffer(real + 1j * imaginary, dtype))

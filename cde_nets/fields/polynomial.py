@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import holdable
 from cde_nets.fields import draw
 from cde_nets.fields.base import Control, _at_least
 from cde_nets.fields.features import FeatureFields
@@ -95,11 +96,7 @@ class PolynomialFields(FeatureFields):
                 f"coefficients; got coefficient_map={coefficient_map!r}, latent={latent!r}."
             )
         numbers = count * dim * monomial_count(dim, degree)
-        if numbers > 2**31:
-            raise ValueError(
-                f"{count} fields of degree {degree} on R^{dim} have {numbers:,} coefficients, which no machine holds: "
-                "take a lower degree or dimension, or RidgeFields."
-            )
+        holdable(f"{count} fields of degree {degree} on R^{dim}, a family", numbers, "a lower degree, or RidgeFields")
         exponents = monomial_exponents(dim, degree)
         shape = (count, dim, len(exponents))
         rng = draw.generator(seed)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cde_nets.door import holdable
 from cde_nets.fields import draw
 from cde_nets.fields.base import Control, Fields, Pullback, _at_least
 from cde_nets.fields.linearized import Linearized
@@ -65,10 +66,14 @@ class RidgeFields(Fields):
         C and b share the variance of C_i x + b_i, which is 1 for x ~ N(0, I); the coefficients of sigma_i are normal
         and scaled so that V_i(x) has variance 1 where C_i x + b_i is standard normal, each power taking an equal part.
         (It is so only given |x|; over x as well the variance is 1 + O(1 / dim).)
+
+        Raises:
+            ValueError: dim, count or degree below 1, or more numbers than the memory holds.
         """
         _at_least("dim", dim, 1)
         _at_least("count", count, 1)
         _at_least("degree", degree, 1)
+        holdable("a family of ridge fields", count * (dim * dim + dim + degree + 1))
         rng = draw.generator(seed)
         matrices = rng.standard_normal((count, dim, dim)) / np.sqrt(2 * dim)
         offsets = rng.standard_normal((count, dim)) / np.sqrt(2)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cde_nets.door import holdable
 from cde_nets.nn.equilibrium import EquilibriumLayer
 from cde_nets.options import positive, within
 
@@ -26,7 +27,7 @@ class TanhCell(nn.Module):
         dtype: of the parameters; torch's default where None.
 
     Raises:
-        ValueError: a size below 1, a norm outside its bounds.
+        ValueError: a size below 1, more weights than the memory holds, a norm outside its bounds.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TanhCell(nn.Module):
         within("norm", norm, 0, 1)
         self.input_size, self.hidden_size = input_size, hidden_size
         positive("seed", seed, least=0)
+        holdable("an implicit RNN", hidden_size * (hidden_size + input_size + 1))
         generator = torch.Generator().manual_seed(seed)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         normal = torch.randn(hidden_size, hidden_size, dtype=torch.float64, generator=generator)

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cde_nets.door import numbers as held_numbers
+
 Numbers: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = Sequence[float] | Sequence[int] | Tensor | NDArray[Any]
 
@@ -22,8 +24,10 @@ def numbers(name: str, values: Values) -> Numbers:
         values: one number or more.
 
     Raises:
-        ValueError: another number of axes, or no numbers.
+        ValueError: another number of axes, no numbers, or a tensor on the device meta.
     """
+    if isinstance(values, Tensor):
+        held_numbers(name, values)
     held = values.detach().cpu() if isinstance(values, Tensor) else values
     found: Numbers = torch.as_tensor(held, dtype=torch.float64).numpy()
     if found.ndim != 1 or not len(found):

@@ -7,7 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.faults import files
-from benchmarks.faults.kill import Bench, Count, app, disk
+from benchmarks.faults.counts import Count
+from benchmarks.faults.kill import Bench, app, disk
 from benchmarks.faults.trust import markdown
 from cde_nets.train.checkpoint import save_tensors
 
@@ -82,10 +83,14 @@ def test_times_alone_may_differ(tmp_path):
 
 def test_the_page_s_table():
     row = {"run": "train", "fault": "killed", "tried": 8, "identical": 7}
-    content = {"seed": 3, "date": "2026-01-01", "torch": "2", "rows": [row, {**row, "run": "citation", "tried": 7}]}
-    assert "| killed: train, citation | 15 | 1 | `python -m benchmarks.faults kill` |" in markdown(content)
+    about = {"seed": 3, "date": "2026-01-01", "torch": "2"}
+    content = {**about, "rows": [row, {**row, "run": "citation", "tried": 7}]}
+    fed = {**about, "readers": [{"tried": 1000, "faults": 2}, {"tried": 500, "faults": 1}]}
+    made = markdown({"kill": content, "feed": fed})
+    assert "| killed: train; citation | 15 | 1 | `python -m benchmarks.faults kill` |" in made
+    assert "| file damaged, of 2 sorts | 1,500 | 3 | `python -m benchmarks.faults feed` |" in made
     refused = {**content, "rows": [{**row, "tried": None, "identical": 0}]}
-    assert "| not allowed there | 0 |" in markdown(refused)
+    assert "| not allowed there | 0 |" in markdown({"kill": refused})
 
 
 @pytest.mark.parametrize(

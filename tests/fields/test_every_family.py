@@ -8,6 +8,7 @@ import pytest
 import sympy
 import torch
 
+import cde_nets as cn
 from cde_nets.fields import Cutoff, ExpressionFields, LinearFields, PolynomialFields, UniversalFields
 
 CONTROLS = [(1, False), (5, False), (1, True), (5, True)]
@@ -279,3 +280,27 @@ def test_print_names_dimension_count_and_degree(family):
 def test_a_seed_that_is_no_natural_number_is_refused(bad_input, seed):
     with pytest.raises(ValueError, match=rf"non-negative integer; got {seed}"):
         LinearFields.random(2, 2, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cn.LinearFields.random(2**20, 3, seed=0),
+        lambda: cn.RidgeFields.random(2**20, 3, seed=0),
+        lambda: cn.PolynomialFields.random(300, 10, 9, seed=0),
+        lambda: cn.PiecewiseConstantControl(2**20, 2**20),
+        lambda: cn.HermiteControl(2**20, 2**20),
+        lambda: cn.SpectralControl.random(2**20, 2**20, scale=1.0, seed=0),
+        lambda: cn.ImplicitRNN(2, 2**20),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_any_is_taken(bad_input, make):
+    with pytest.raises(ValueError, match=r"takes some [\d,]+\.\d GB while it is made; this machine has"):
+        make()
+
+
+@pytest.mark.parametrize("make", [cn.RidgeFields.random, cn.PolynomialFields.random])
+def test_a_degree_whose_moments_are_no_doubles_is_refused(bad_input, make):
+    assert make(1, 1, 140, seed=0).degree == 140
+    with pytest.raises(ValueError, match="degree must be at most 140"):
+        make(1, 1, 141, seed=0)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import theory
+import theory.machine
 import theory.memory
 from theory import ConvolutionProgram, MonomialProgram, SphericalProgram, check_points, monomial_exponents
-from theory.memory import estimate, machine_memory, most_orders
+from theory.machine import machine_memory
+from theory.memory import estimate, most_orders
 from theory.schedule import schedule
 
 P = 1048573
@@ -51,6 +53,16 @@ def test_the_estimate_is_what_is_taken_to_a_factor_of_two(program, points):
 
 def test_the_machine_has_some_memory():
     assert machine_memory() > 2**28
+
+
+@pytest.mark.parametrize(("said", "there"), [("1000000\n", 1e6), ("max\n", None), (str(2**63), None)])
+def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path, said, there):
+    unlimited = tmp_path / "none"
+    monkeypatch.setattr(theory.machine, "_LIMITS", (unlimited,))
+    whole = machine_memory()
+    (tmp_path / "memory.max").write_text(said)
+    monkeypatch.setattr(theory.machine, "_LIMITS", (unlimited, tmp_path / "memory.max"))
+    assert machine_memory() == (there or whole)
 
 
 def test_what_is_too_much_is_refused_before_work_starts(monkeypatch):
