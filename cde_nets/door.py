@@ -63,7 +63,9 @@ def holdable(what: str, numbers: int, instead: str = "fewer of them") -> None:
     """
     needed, there = 16 * numbers, machine_memory()
     if needed > there:
+        # An integer may be one that no double holds, nor a line.
+        count, gigabytes = (str(n) if n < 10**24 else "more than 10^24" for n in (numbers, needed // 10**9))
         raise ValueError(
-            f"{what} of {numbers:,} numbers takes some {needed / 1e9:,.1f} GB while it is made; this machine has "
-            f"{there / 1e9:,.1f} GB: take {instead}."
+            f"{what} of {count} numbers takes {gigabytes} GB while it is made; this machine has {there / 1e9:.0f}: "
+            f"take {instead}."
         )

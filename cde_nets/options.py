@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ParamSpec, TypeVar, dataclass_transform
+
+_LARGEST = sys.float_info.max
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -72,10 +75,15 @@ def positive(name: str, value: Any, *, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
 
 
+def finite(value: Any) -> bool:
+    """Whether it is a number that a double holds: no NaN, no infinity, no integer beyond them, no bool."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -_LARGEST <= value <= _LARGEST
+
+
 def within(name: str, value: Any, low: float, high: float = float("inf"), *, closed: bool = False) -> None:
     """Refuse what is no number in (low, high), or in [low, high] where closed (ValueError)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (low <= value <= high if closed else low < value < high):
+    if not finite(value) or not (low <= value <= high if closed else low < value < high):
         raise ValueError(
             f"{name} must be a number {'from' if closed else 'above'} {low:g}"
             + (f" {'to' if closed else 'and below'} {high:g}" if high < float("inf") else ", and finite")

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cde_nets.atomic import write_atomically
 from cde_nets.texts import read_objects
 
@@ -32,26 +30,6 @@ def read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
         if lacking:
             raise ValueError(f"{path}, line {number}: found no {lacking[0]}, so no run; move the file away.")
     return rows
-
-
-def read_state(path: Path, device: torch.device, needed: Sequence[str]) -> dict[str, Any]:
-    """What an experiment put aside by torch.save, tensors and plain values: nothing else is unpickled.
-
-    Args:
-        path: of the file.
-        device: where the tensors go.
-        needed: names that it has.
-
-    Raises:
-        ValueError: a damaged file, or one without these names.
-    """
-    try:
-        found = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # of a damaged file: torch's, zipfile's and pickle's own, which have no common base
-        raise ValueError(f"{path} is damaged ({error}); move it away.") from error
-    if not isinstance(found, dict) or not set(needed) <= set(found):
-        raise ValueError(f"{path} is damaged: expected {', '.join(needed)}; move it away.")
-    return found
 
 
 class Kept:
@@ -85,9 +63,9 @@ class Kept:
         if not isinstance(found, dict):
             raise ValueError(f"{self.path}, line {number}: found settings {found!r}, so no run; move the file away.")
         names = sorted({*self.settings, *found})
-        differing = [name for name in names if self.settings.get(name) != found.get(name)]
+        # What is null is not what is missing.
+        there, now = ({name: held.get(name, "nothing") for name in names} for held in (found, self.settings))
+        differing = [name for name in names if there[name] != now[name]]
         if differing:
-            words = "; ".join(
-                f"{name} {found.get(name)!r} there, {self.settings.get(name)!r} now" for name in differing
-            )
+            words = "; ".join(f"{name} {there[name]!r} there, {now[name]!r} now" for name in differing)
             raise ValueError(f"{self.path} holds runs of other settings: {words}. Choose another --out.")

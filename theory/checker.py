@@ -102,7 +102,8 @@ def weight(data: Any) -> tuple[float, float, float, float]:
         return work, once, each, fields
     if "exponents" in data:
         powers, size = 1 + largest(data["exponents"]), leaves(data["coefficients"])
-        return powers * size, size, powers * leaves(data["exponents"]), len(data["coefficients"])
+        # A power is a call, which takes as long as some thousand multiplications.
+        return powers * max(size, 1000), size, powers * leaves(data["exponents"]), len(data["coefficients"])
     if "kernels" in data:
         C, H, W = integers(data["shape"], (3,)).tolist()
         fields, axes, kernels = len(data["kernels"]), 0, data["kernels"]

@@ -66,10 +66,14 @@ def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
     """What `to_data` was given.
 
     Raises:
-        ValueError: fields of an unknown kind, or numbers and shapes that no program has.
+        ValueError: fields of an unknown kind, a part that is missing or of another type, or numbers and shapes that no
+            program has.
     """
-    points = data["points"]
-    return _program(data["fields"]), None if points is None else exact_array(_numbers(points), "points")
+    try:
+        points = data["points"]
+        return _program(data["fields"]), None if points is None else exact_array(_numbers(points), "points")
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"the certificate's data is damaged: {type(error).__name__} {error}") from error
 
 
 def _size(program: Program) -> int | None:

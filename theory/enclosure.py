@@ -28,6 +28,7 @@ _LEAST_PRECISION = 64
 _FIRST, _LEAST_SHARE = 2.0**-16, 2.0**-20
 
 _MOST_SUBSTEPS, _MOST_PRECISION = 1_000_000, 100_000
+_LONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -282,8 +283,8 @@ def _check(lam: ExactArray, substeps: int, precision: int, radius: float | None,
         raise ValueError(f"precision is {precision} bits, expected {_LEAST_PRECISION} to {_MOST_PRECISION}")
     if radius is not None and not 0 < radius < math.inf:
         raise ValueError(f"radius is {radius}, expected a positive number, or None for the best that can be proved")
-    if time_limit is not None and (not isinstance(time_limit, int | float) or not time_limit >= 0):
-        raise ValueError(f"time_limit is {time_limit}, expected seconds, or None")
+    if time_limit is not None and (not isinstance(time_limit, int | float) or not 0 <= time_limit <= _LONGEST):
+        raise ValueError(f"time_limit is {time_limit}, expected seconds, at most 10^9, or None")
 
 
 def _decimal(value: float, rounding: str) -> str:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from safetensors import safe_open
 
@@ -48,9 +47,6 @@ def _read(path: Path) -> Any:
     if path.suffix == ".png":
         with Image.open(path) as picture:
             picture.load()
-        return "there"
-    if path.suffix == ".pt":
-        torch.load(path, weights_only=True)
         return "there"
     text = path.read_text()
     if not text.endswith("\n"):

@@ -133,6 +133,9 @@ class Record:
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Record:
+        unknown = set(content) - {one.name for one in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"it has {', '.join(sorted(unknown))} besides")
         place = content["machine"]
         return cls(
             content["date"],

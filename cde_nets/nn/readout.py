@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cde_nets.door import floats
 from cde_nets.fields import draw
 from cde_nets.nn.maps import Shape
-from cde_nets.options import positive
+from cde_nets.options import finite, positive
 
 
 class Readout(nn.Module, ABC):
@@ -143,6 +143,6 @@ class LinearReadout(Readout):
 
 def _scale(initial: float) -> nn.Parameter:
     """One trained number."""
-    if isinstance(initial, bool) or not isinstance(initial, int | float) or not math.isfinite(initial):
+    if not finite(initial):
         raise ValueError(f"initial must be a finite number; got {initial!r}.")
     return nn.Parameter(torch.tensor(float(initial)))

@@ -25,13 +25,16 @@ def curves(rows: Sequence[Mapping[str, Any]], chosen_epoch: int | None = None) -
         chosen_epoch: marked by a line, where given.
 
     Raises:
-        ValueError: rows that are no lines of metrics, or an epoch that is no integer.
+        ValueError: rows that are no lines of metrics, or an epoch that is no integer or beyond them.
     """
     needed = ("epoch", "loss", "train_accuracy", "validation_accuracy")
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) and set(needed) <= set(row) for row in rows):
         raise ValueError(f"rows must be mappings with {', '.join(needed)}; got {str(rows)[:80]}.")
     if chosen_epoch is not None:
         positive("chosen_epoch", chosen_epoch, least=0)
+        last = max((row["epoch"] for row in rows), default=0)
+        if chosen_epoch > last:
+            raise ValueError(f"chosen_epoch must be one of the rows', which end with {last}; got another.")
     with styled():
         made = figure(8.0, 3.2)
         left, right = made.subplots(1, 2)

@@ -182,7 +182,10 @@ class InitialValueProblem:
                     f"{name} wants a gradient, which times do not get here: pass float({name}), make time a factor of "
                     "the field, or take cde_nets.compat.torchdiffeq.odeint, where times do."
                 )
-        self.t0, self.t1 = float(t0), float(t1)
+        try:
+            self.t0, self.t1 = float(t0), float(t1)
+        except OverflowError:  # of an integer
+            self.t0 = self.t1 = math.inf
         if not (math.isfinite(self.t0) and math.isfinite(self.t1)) or self.t0 == self.t1:
             raise ValueError(f"A flow needs two different finite times; got t0={t0!r} and t1={t1!r}.")
         self.dynamics, self.packing, self.x0 = dynamics, packing, x0

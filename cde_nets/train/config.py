@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from cde_nets.configuration import from_dict, to_dict
+from cde_nets.options import finite
 from cde_nets.train.moves import Moves
 
 Optimizer = Literal["eigenbasis", "adam"]
@@ -50,13 +51,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be an integer of at least {smallest}; got {value!r}.")
         for name in ("learning_rate", "readout_rate"):
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value > 0):
+            if not (finite(value) and value > 0):
                 raise ValueError(f"{name} must be finite and positive; got {value!r}.")
         for name, bound in (("shift", math.inf), ("turn", 180), ("scale", 2), ("shear", 2), ("bend", math.inf)):
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and 0 <= value <= bound):
+            if not (finite(value) and 0 <= value <= bound):
                 least = "finite and at least 0" if bound == math.inf else f"between 0 and {bound}"
                 raise ValueError(f"{name} must be {least}; got {value!r}.")
         smoothing = self.smoothing

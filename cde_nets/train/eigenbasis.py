@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from cde_nets.options import finite
 
 
 class EigenbasisAdam(torch.optim.Optimizer):
@@ -48,7 +49,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
         every: int = 50,
         block: int = 1024,
     ) -> None:
-        if not (math.isfinite(lr) and lr >= 0 and eps > 0):
+        if not (finite(lr) and lr >= 0 and eps > 0):
             raise ValueError(f"lr must be finite and at least 0, eps positive; got lr={lr}, eps={eps}.")
         if not all(0 <= rate < 1 for rate in (*betas, decay)):
             raise ValueError(f"betas and decay must lie in [0, 1); got betas={betas}, decay={decay}.")

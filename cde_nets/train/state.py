@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from cde_nets.options import finite
 
 # What a step changes: all else of a schedule and of an optimiser's groups is as it was made.
 _MOVES = ("lr", "betas", "momentum", "last_epoch", "_step_count", "_last_lr", "_is_initial")
@@ -43,23 +44,31 @@ def check_form(found: Any, like: Any, what: str, *, fixed: bool = False) -> None
         if type(found) is not type(like) or found != like:
             raise ValueError(f"{what} is damaged: found {_short(found)}, expected {like!r}.")
     elif isinstance(like, float):
-        if type(found) not in (int, float) or not math.isfinite(found):
+        # What was a float is written as one.
+        if type(found) is not float or not finite(found):
             raise ValueError(f"{what} is damaged: found {_short(found)}, expected a finite number.")
     elif type(found) is not type(like):
         raise ValueError(f"{what} is damaged: found {_short(found)}, expected one of {type(like).__name__}.")
 
 
-def check_moments(found: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Refuse what the optimiser does not keep; none at all is what it keeps before its first step.
+def check_moments(found: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, steps: int, path: Path) -> None:
+    """Refuse what the optimiser does not keep after so many steps; none at all is what it keeps before its first.
 
     Raises:
-        ValueError: other names, shapes or dtypes.
+        ValueError: other names, shapes or dtypes, another number of steps, or a number that is not finite.
     """
     given = {name: (tuple(value.shape), value.dtype) for name, value in found.items()}
     wanted = _moments(optimizer)
     if given and given != wanted:
         astray = sorted(set(wanted.items()) ^ set(given.items()), key=str)
         raise ValueError(f"{path} holds moments of another optimizer: it differs in {astray[0][0]}.")
+    if bool(given) != bool(steps):
+        raise ValueError(f"{path} is damaged: it holds {len(given)} moments after {steps} steps.")
+    for name, value in found.items():
+        if name.endswith("/step") and not bool((value == steps).all()):
+            raise ValueError(f"{path} is damaged: optimizer/{name} is {_short(value.tolist())}, expected {steps}.")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path} is damaged: optimizer/{name} is not finite. Train again or use a copy.")
 
 
 def plain(value: Any) -> Any:

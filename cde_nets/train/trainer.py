@@ -222,10 +222,16 @@ class Trainer:
                 f"{path} is damaged: it stands at epoch {there.epoch}, batch {there.batch}, step {last}; the run has "
                 f"{self.train_config.epochs} epochs of {len(self._batches)} steps. Train again or use a copy."
             )
+        seen = there.batch * self._batches.batch_size
+        if not (0 <= there.correct <= seen and 0 <= there.failed <= seen):
+            raise ValueError(
+                f"{path} is damaged: of {seen} images it counts {there.correct} as right and {there.failed} as failed. "
+                "Train again or use a copy."
+            )
         for prefix in ("network/", "best/"):
             check_numbers(self.network, _under(prefix, tensors), path)
             check_finite(_under(prefix, tensors).values(), path)
-        check_moments(_under("optimizer/", tensors), self._optimizer, path)
+        check_moments(_under("optimizer/", tensors), self._optimizer, last, path)
 
     def fit(self, *reporters: Reporter) -> dict[str, Any]:
         """Train to the end, evaluate on the test images once, and write the run's files.

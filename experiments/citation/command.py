@@ -131,7 +131,7 @@ def _train(
     with progress(*columns, TimeRemainingColumn()) as bar:
         total = sum(ROWS[key].cost * settings.epochs for key, _ in groups)
         task = bar.add_task("citation", total=total)
-        checkpoint = results.path.with_name("checkpoint.pt")
+        checkpoint = results.path.with_name("checkpoint.safetensors")
         for key, seeds in groups:
             bar.update(task, description=f"{ROWS[key].title}, seeds {seeds[0]} to {seeds[-1]}")
             runs = Runs(key, seeds, settings, data, device)

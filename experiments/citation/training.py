@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
 from cde_nets.data.citation import CitationGraph
 from cde_nets.solver.status import succeeded
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import Split, principal_components, sizes, split
 from experiments.citation.rows import ROWS, Numbers, Row
-from experiments.kept import read_state
+from experiments.states import read_state, whole, write_state
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -285,10 +283,12 @@ def run(
     """
     if checkpoint.exists():
         state = read_state(checkpoint, runs.device, ("generators", "unsolved"))
-        # Generators and counts stay on the host.
-        state["generators"] = [saved.cpu() for saved in state["generators"]]
-        state["unsolved"] = state["unsolved"].cpu()
-        if runs.restore(state):
+        with whole(checkpoint):
+            # Generators and counts stay on the host.
+            state["generators"] = [saved.cpu() for saved in state["generators"]]
+            state["unsolved"] = state["unsolved"].cpu()
+            restored = runs.restore(state)
+        if restored:
             for _ in range(runs.epoch):
                 on_epoch()
     written = time.monotonic()
@@ -299,7 +299,7 @@ def run(
         on_epoch()
         if time.monotonic() - written > seconds:
             # Between two epochs: an interruption within one must not leave half of it.
-            _put_aside(runs, checkpoint)
+            write_state(checkpoint, runs.state())
             written = time.monotonic()
     return runs.finish()
 
@@ -313,12 +313,6 @@ def settings_of(graph: CitationGraph, size: int, counts: tuple[int, int, int] | 
     chosen = sizes(len(graph)) if counts is None else counts
     split(len(graph), chosen, 0)
     return Settings(graph.name, graph.sha256, chosen, size, **given)
-
-
-def _put_aside(runs: Runs, checkpoint: Path) -> None:
-    packed = io.BytesIO()
-    torch.save(runs.state(), packed)
-    write_atomically(checkpoint, packed.getvalue())
 
 
 def _parts(splits: list[Split], name: str) -> Tensor:

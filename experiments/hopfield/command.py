@@ -130,7 +130,7 @@ def _train(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    checkpoint = results.folder / "checkpoint.pt"
+    checkpoint = results.folder / "checkpoint.safetensors"
     with progress(*columns, speed_estimate_period=600) as bar:
         task = bar.add_task("", total=sum(len(some) for _, some in todo) * settings.epochs * len(images))
         for cell, some in todo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 import warnings
@@ -16,12 +15,11 @@ import torch
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
 from experiments.hopfield.memories import corrupted
 from experiments.hopfield.methods import ROWS, Cell
 from experiments.hopfield.network import Hopfield, Shown
 from experiments.hopfield.settings import Settings
-from experiments.kept import read_state
+from experiments.states import read_state, whole, write_state
 
 # Streams of random numbers of a trial: trials are the same whatever the method, and whichever run beside them.
 WEIGHTS, ORDER, START, CORRUPTION = range(4)
@@ -191,10 +189,8 @@ class Batch:
         return json_key(self.settings, self.cell, self.trials)
 
     def _write(self, network: Hopfield, optimiser: torch.optim.Optimizer, history: dict[str, Any]) -> None:
-        held = io.BytesIO()
         state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
-        torch.save({"of": self._name(), **state}, held)
-        write_atomically(self.checkpoint, held.getvalue())
+        write_state(self.checkpoint, {"of": self._name(), **state})
 
     def _read(self, network: Hopfield, optimiser: torch.optim.Optimizer, history: dict[str, Any]) -> bool:
         """Go on from a checkpoint of these very trials, if there is one."""
@@ -203,9 +199,10 @@ class Batch:
         found = read_state(self.checkpoint, self.images.device, ("of", "network", "optimiser", "history"))
         if found["of"] != self._name():
             return False
-        network.load_state_dict(found["network"])
-        optimiser.load_state_dict(found["optimiser"])
-        history.update(found["history"])
+        with whole(self.checkpoint):
+            network.load_state_dict(found["network"])
+            optimiser.load_state_dict(found["optimiser"])
+            history.update(found["history"])
         return True
 
 

@@ -1,5 +1,6 @@
 """What the fuzz of readers is made of, and what it found: each fault that was mended stays so."""
 
+import io
 import json
 import os
 import re
@@ -18,11 +19,16 @@ import cde_nets as cn
 import theory
 from benchmarks.faults.__main__ import app
 from benchmarks.faults.mutate import damaged, damaged_json
-from cde_nets.train.checkpoint import NETWORK, save_tensors
+from benchmarks.faults.readers.runs import _Silent, trainer
+from benchmarks.flows.record import Record
+from cde_nets.data.citation.npz import read_npz
+from cde_nets.train.checkpoint import NETWORK, load_tensors, save_tensors
 from cde_nets.train.state import check_form
+from cde_nets.train.trainer import STATE
 from experiments.frontier.plan import FOLDER, GROUPS, entries
-from experiments.kept import read_lines, read_state
+from experiments.kept import Kept, read_lines
 from theory import checker
+from theory.data import from_data
 
 ROOT = Path(__file__).parents[2]
 SMALL = cn.ImageNetworkConfig(size=8, classes=2, channels=2, intervals=(1,), count=3)
@@ -150,9 +156,10 @@ def test_a_network_with_nan_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("found", [{"a": 1}, {"a": 1, "b": 2.0, "c": 3}, {"a": True, "b": 1.0}, {"a": 1, "b": "x"},
-                                   {"a": 1, "b": float("nan")}, [1, 2.0]])  # fmt: skip
+                                   {"a": 1, "b": 3}, {"a": 1, "b": 10**400}, {"a": 1, "b": float("nan")},
+                                   [1, 2.0]])  # fmt: skip
 def test_a_state_of_another_form_is_refused(found):
-    check_form({"a": 4, "b": 3}, {"a": 1, "b": 2.0}, "it")
+    check_form({"a": 4, "b": 3.0}, {"a": 1, "b": 2.0}, "it")
     with pytest.raises(ValueError, match=r"it.* is damaged"):
         check_form(found, {"a": 1, "b": 2.0}, "it")
 
@@ -243,17 +250,6 @@ def test_a_file_name_stands_before_what_is_wrong_in_it(tmp_path):
         read_lines(path, [])
 
 
-def test_states_of_experiments_are_read_or_refused(tmp_path):
-    path = tmp_path / "state.pt"
-    torch.save({"of": "x", "values": torch.ones(2)}, path)
-    whole = path.read_bytes()
-    assert read_state(path, torch.device("cpu"), ("of",))["of"] == "x"
-    for raw in (whole[:100], b"", b"cos\nsystem\n(S'true'\ntR.", whole.replace(b"of", b"fo")):
-        path.write_bytes(raw)
-        with pytest.raises(ValueError, match=re.escape(str(path))):
-            read_state(path, torch.device("cpu"), ("of",))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [("entry = 3", "tables"), ("[[entry]]\nname = 3\nsays = 'x'\nkind = 'fields'\nseeds = 1\nat_most = 3", "be text"),
@@ -266,3 +262,72 @@ def test_tables_of_other_types_are_refused(text, message, tmp_path):
     (tmp_path / f"{GROUPS[0]}.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
         entries(tmp_path)
+
+
+def test_a_number_beyond_the_doubles_is_no_rate(bad_input):
+    with pytest.raises(ValueError, match="learning_rate must be finite"):
+        cn.train.TrainConfig.from_dict({"learning_rate": 10**400})
+    with pytest.raises(ValueError, match="shift must be finite"):
+        cn.train.TrainConfig.from_dict({"shift": 10**400})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, about: about["progress"].update(failed=2**40), "as right and"),
+        (lambda tensors, about: about["progress"].update(correct=-1), "as right and"),
+        (lambda tensors, about: tensors["optimizer/0/step"].fill_(-3), "optimizer/0/step is -3"),
+        (lambda tensors, about: tensors["optimizer/0/mean"].fill_(float("inf")), "optimizer/0/mean is not finite"),
+        (lambda tensors, about: [tensors.pop(name) for name in [*tensors] if name.startswith("optimizer")], "moments"),
+        (lambda tensors, about: about["param_groups"][0].update(betas=[0, 2**70]), "expected a finite number"),
+    ],
+)
+def test_forged_states_of_trainings_are_refused(change, message, tmp_path):
+    going = trainer(tmp_path / "run")
+    going.start()
+    going.fit(_Silent())
+    tensors, about = load_tensors(going.run.state, STATE)
+    change(tensors, about)
+    save_tensors(going.run.state, STATE, tensors, about)
+    going.run.result.unlink()
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path / "run").resume()
+
+
+def test_an_archive_with_something_in_front_is_refused():
+    held = io.BytesIO()
+    np.savez(held, a=np.arange(3))
+    assert read_npz(held.getvalue(), "x")["a"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="found no readable zip"):
+        read_npz(b"x" + held.getvalue(), "x")
+
+
+def test_settings_that_are_null_are_not_settings_that_are_missing(tmp_path):
+    path = tmp_path / "kept.jsonl"
+    path.write_text(json.dumps({"settings": {"a": 1, "b": None}}) + "\n")
+    with pytest.raises(ValueError, match="b None there, 'nothing' now"):
+        Kept(path, {"a": 1})
+
+
+@pytest.mark.parametrize("part", ["dtype", "exponents", "kind"])
+def test_certificates_without_a_part_are_refused(part):
+    data = {
+        "fields": {"kind": "monomial", "dtype": None, "exponents": [[1]], "coefficients": [[["1"]]]},
+        "points": None,
+    }
+    assert from_data(data)[0].dim == 1
+    del data["fields"][part]
+    with pytest.raises(ValueError, match=f"data is damaged.*{part}"):
+        from_data(data)
+
+
+def test_a_record_of_speed_has_no_more_than_its_parts():
+    content = json.loads((ROOT / "docs" / "results" / "speed.json").read_text())
+    Record.from_json(json.dumps(content))
+    with pytest.raises(ValueError, match="it has x besides"):
+        Record.from_json(json.dumps({**content, "x": 3}))
+
+
+def test_a_power_beyond_reason_is_refused_before_it_is_taken():
+    data = {"exponents": [[261763]], "coefficients": [[["1"]]]}
+    assert checker.weight(data)[0] > 2e8

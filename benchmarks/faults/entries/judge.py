@@ -83,8 +83,8 @@ OTHER: dict[str, Callable[[Any], Any]] = {
     "a ragged list": lambda a: [[1.0], [1.0, 2.0]],
 }
 HOSTILE: tuple[Any, ...] = (
-    None, True, 0, -1, 3, 2**70, 0.5, -0.5, float("nan"), float("inf"), "x", "", [], (), {}, [1.0, 0.0], b"x", 1j,
-    object(), torch.tensor(float("nan")), torch.zeros(2, 2), torch.zeros((), device="meta"), np.float32(0.5), int,
+    None, True, 0, -1, 3, 2**70, 10**400, 0.5, -0.5, float("nan"), float("inf"), "x", "", [], (), {}, [1.0, 0.0], b"x",
+    1j, object(), torch.tensor(float("nan")), torch.zeros(2, 2), torch.zeros((), device="meta"), np.float32(0.5), int,
 )  # fmt: skip
 
 

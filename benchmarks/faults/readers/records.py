@@ -8,13 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
+from safetensors.torch import load
+
 from benchmarks.faults.mutate import damaged, damaged_lines, damaged_text
 from benchmarks.faults.readers.base import Maker, Reader, same
+from benchmarks.faults.readers.runs import forged
 from benchmarks.flows.record import Record
 from cde_nets.texts import read_utf8
 from experiments.frontier import certificates, results
 from experiments.frontier.plan import FOLDER, GROUPS, entries
 from experiments.kept import Kept, read_lines
+from experiments.states import KIND, read_state, write_state
 
 JACOBIAN = {"images": 64, "rank": 640, "outputs": 640, "numbers": 745}
 DOCS = Path(__file__).parents[3] / "docs" / "results"
@@ -43,6 +48,29 @@ def _kept(folder: Path) -> Reader:
         same(len(found.rows), len(raw.decode().splitlines()), "lines")
 
     return Reader("runs that experiments keep: `Kept`", lambda rng: damaged_lines(rng, good, [good]), read)
+
+
+def _states(folder: Path) -> Reader:
+    network = torch.nn.Linear(3, 2)
+    descent = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 3)).sum().backward()
+    descent.step()
+    kept = {"of": "a run", "model": network.state_dict(), "descent": descent.state_dict(), "history": [[0.5, None]]}
+    good = folder / "good.safetensors"
+    write_state(good, kept)
+    make = forged([good.read_bytes()], KIND)
+
+    def read(path: Path, raw: bytes) -> None:
+        found = read_state(path, torch.device("cpu"), ("of",))
+        again = folder / "again.safetensors"
+        write_state(again, found)
+        # Numbers as bytes: NaN is not equal to itself.
+        written, given = (
+            {value.numpy().tobytes() for value in load(one).values()} for one in (again.read_bytes(), raw)
+        )
+        same(written <= given, True, "whether all tensors are the file's")
+
+    return Reader("runs that are not done: `read_state`", make, read)
 
 
 def _frontier(folder: Path) -> Reader:
@@ -117,6 +145,7 @@ def _toml(folder: Path) -> Reader:
 READERS: dict[str, Maker] = {
     "lines": _lines,
     "kept": _kept,
+    "states": _states,
     "frontier": _frontier,
     "proofs": _proofs,
     "speed": _speed,

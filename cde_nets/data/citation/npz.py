@@ -40,6 +40,11 @@ def read_npz(raw: bytes, name: str, *, max_bytes: int = MAX_BYTES) -> dict[str, 
             of Python objects (it would have to be unpickled), a header that promises more or less than there is, or
             more than ``max_bytes``.
     """
+    # What a zip file may have in front of it, NumPy does not read either.
+    if raw[:2] != b"PK":
+        raise ValueError(
+            f"{name}: found no readable zip (it begins with {raw[:4]!r}), expected an npz file, which is one"
+        )
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
     except Exception as error:  # a damaged directory meets BadZipFile, NotImplementedError, struct.error and others

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from cde_nets.options import options, positive
+from cde_nets.options import finite, options, positive
 from cde_nets.solver.convergence import code, norms
 from cde_nets.solver.linear.truncation import start_from, truncated
 from cde_nets.solver.linear_problem import LinearProblem
@@ -57,7 +56,7 @@ class RBP(Method, Scheme):
         """Check what can be checked without a problem."""
         if self.terms is not None:
             positive("terms", self.terms)
-        if isinstance(self.z0, bool | int | float) and (isinstance(self.z0, bool) or not math.isfinite(self.z0)):
+        if isinstance(self.z0, bool | int | float) and not finite(self.z0):
             raise ValueError(f"z0 must be a finite number, or tensors built as g is; got {self.z0!r}.")
 
     def resolve(self, problem: LinearProblem, save_at: Sequence[float] = ()) -> Scheme:
