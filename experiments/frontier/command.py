@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 import torch
 import typer
+from rich.markdown import Markdown
 from rich.table import Table
 
 from cde_nets import pretrained
@@ -33,7 +34,7 @@ from experiments.at_hand import few_images
 from experiments.command import Json, begin
 from experiments.frontier import certificates, report, results
 from experiments.frontier.plan import GROUPS, Entry, entries, quick
-from experiments.shown import say, show
+from experiments.shown import say
 from experiments.trained import result_of
 
 app = typer.Typer(add_completion=False)
@@ -96,6 +97,7 @@ def run(
     out: Out = _OUT,
     fast: Annotated[bool, typer.Option("--quick", help="One seed and one epoch of each.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the last bits depend on them.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Train what the configurations describe, one run after the other."""
     console = errors()
@@ -120,14 +122,21 @@ def run(
             result_of(Run(results.folder_of(out, entry, seed)), *entry.configurations(seed, size), images)
             # From the folders each time: other processes may have come to an end meanwhile.
             results.keep(out, plan, size)
-    show(_table(wanted, results.collect(out, plan, size)))
+    rows = results.collect(out, plan, size)
+    chosen = [row for entry in wanted for row in results.of(rows, entry.name)]
+    say(as_json, {"runs": chosen}, _table(wanted, rows))
 
 
 @app.command(name="list")
-def list_(out: Out = _OUT) -> None:
+def list_(out: Out = _OUT, as_json: Json = False) -> None:
     """Say which runs are planned and which are done."""
     plan = entries()
-    show(_table(list(plan.values()), results.collect(out, plan, SIZE)))
+    rows = results.collect(out, plan, SIZE)
+    seeds = {name: [row["seed"] for row in results.of(rows, name)] for name in plan}
+    content = [
+        {"name": one.name, "group": one.group, "planned": one.seeds, "done": seeds[one.name]} for one in plan.values()
+    ]
+    say(as_json, {"entries": content}, _table(list(plan.values()), rows))
 
 
 @app.command()
@@ -135,6 +144,7 @@ def certify(
     names: Annotated[list[str], typer.Argument(help="Points of the frontier, or frontier for all.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of MNIST.")] = None,
     out: Out = _OUT,
+    as_json: Json = False,
 ) -> None:
     """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
     plan = entries()
@@ -155,7 +165,7 @@ def certify(
         found = certificates.certify(network, torch.from_numpy(images).float() / 255)
         kept[name] = {"seed": row["seed"], **found}
         certificates.write(out / CERTIFICATES, kept)
-    typer.echo(certificates.table(kept))
+    say(as_json, {"certificates": {name: kept[name] for name in chosen}}, Markdown(certificates.table(kept)))
 
 
 @app.command()
@@ -174,7 +184,8 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     for mark, group in TABLES.items():
         table = report.frontier_table(plan, rows) if group == "frontier" else report.group_table(plan, rows, group)
         pages.fill(page, mark, table)
-    kept = {name: one for name, one in certificates.read(out / CERTIFICATES).items() if name in plan}
+    proved = certificates.read(out / CERTIFICATES)
+    kept = {name: proved[name] for name in plan if name in proved}
     pages.fill(page, CERTIFIED, certificates.table(kept))
     save(report.frontier_figure(plan, rows), docs / "images" / "frontier.png")
     (docs / "results").mkdir(parents=True, exist_ok=True)

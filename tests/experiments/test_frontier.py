@@ -75,6 +75,19 @@ def test_one_command_trains_and_the_next_reads_back(tmp_path, monkeypatch):
     assert third.exit_code == 0
     assert "745" in third.output
     assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()] == lines
+    assert json.loads(run(tmp_path, "750", "--json").stdout) == {"runs": lines}
+
+
+def test_the_list_says_what_is_planned_and_what_is_done(tmp_path):
+    lines = [results.text([row("750", seed, 0.9)]).decode() for seed in (0, 2)]
+    (tmp_path / "results.jsonl").write_text("".join(lines))
+    listed = RUNNER.invoke(app, ["list", "--out", str(tmp_path), "--json"])
+    found = {
+        entry["name"]: (entry["group"], entry["planned"], entry["done"])
+        for entry in json.loads(listed.stdout)["entries"]
+    }
+    assert list(found) == list(plan.entries())
+    assert (found["750"], found["adam"]) == (("frontier", 5, [0, 2]), ("ablation", 3, []))
 
 
 def test_lines_of_other_configurations_are_nobodys(tmp_path):
