@@ -3,7 +3,7 @@
 An interpreter that is not installed is skipped, and nox says so. torch is the locked one, in the build that pip finds;
 others are named by TORCH:
 
-    TORCH="2.13.0 2.12.0" make matrix
+    TORCH="2.13.0 2.14.1" make matrix
     PIP_FIND_LINKS=FOLDER make matrix        # takes the CPU builds that lie there
 
 On Linux, PyPI's builds bring CUDA's libraries along, several GB each: nothing is installed from PyPI there before

@@ -103,5 +103,11 @@ def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[held]
     if mark == _FLOAT:
         return float(held)
-    parts = [_unpacked(one, tensors) for one in held]
-    return tuple(parts) if mark == _TUPLE else dict(parts)
+    if not isinstance(held, list):
+        raise TypeError(f"expected a list, found {held!r:.40}")
+    if mark == _TUPLE:
+        return tuple(_unpacked(one, tensors) for one in held)
+    if not all(isinstance(one, list) and len(one) == 2 for one in held):
+        # A tensor of two numbers would pass for a pair.
+        raise TypeError(f"expected pairs, found {held!r:.40}")
+    return {_unpacked(key, tensors): _unpacked(value, tensors) for key, value in held}

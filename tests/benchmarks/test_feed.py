@@ -331,3 +331,11 @@ def test_a_record_of_speed_has_no_more_than_its_parts():
 def test_a_power_beyond_reason_is_refused_before_it_is_taken():
     data = {"exponents": [[261763]], "coefficients": [[["1"]]]}
     assert checker.weight(data)[0] > 2e8
+
+
+@pytest.mark.parametrize("shape", [[1, 1, 2**32], [2**31, 1, 1], [1, 2**62, 2**62]])
+def test_images_that_no_memory_holds_are_refused(shape):
+    with pytest.raises(ValueError, match="shape"):
+        theory.ConvolutionProgram(
+            shape, np.ones((1, shape[0] if shape[0] < 9 else 1, 1, 1)), [0], None, [0], [0, 1], [[1]]
+        )

@@ -95,7 +95,8 @@ def test_damaged_states_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     "state",
     [{"a": {"$tensor": "7"}}, {"a": {"$tensor": ["0"]}}, {"a": {"$tuple": 3}}, {"a": {"$float": "x"}},
-     {"a": {"$items": [1]}}, {"a": {"$items": [[{}, 1]]}}, {"a": {"$tensor": "0", "b": 1}}, 3, None, [], {},
+     {"a": {"$items": [1]}}, {"a": {"$items": [{"$tensor": "0"}]}},
+     {"a": {"$items": [[{}, 1]]}}, {"a": {"$tensor": "0", "b": 1}}, 3, None, [], {},
      json.loads("[" * 500 + "]" * 500)],
 )  # fmt: skip
 def test_forged_descriptions_are_refused_by_name(tmp_path, state):

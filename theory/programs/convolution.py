@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from theory.differential import Blocks, Differential
 from theory.exact import ExactArray, exact_array
+from theory.machine import machine_memory
 from theory.modular import IntArray
 from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring, horner, horner_with_derivative
@@ -69,7 +70,8 @@ class ConvolutionProgram(Program):
 
         Raises:
             ValueError: a shape is wrong, a kernel is not odd and square, a channel is outside [0, C), channels are
-                missing or not wanted for this kind, or a coefficient is not finite.
+                missing or not wanted for this kind, a coefficient is not finite, or states take more memory than
+                there is.
         """
         self.shape = tuple(int(length) for length in shape)
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -90,6 +92,13 @@ class ConvolutionProgram(Program):
         self.count, size = self.kernels.shape[0], self.kernels.shape[-1]
         if size % 2 == 0 or self.kernels.shape[-2] != size:
             raise ValueError(f"kernels are {self.kernels.shape[-2]} by {size}, expected odd and square, such as 3 by 3")
+        # The index of patches, and what it is made of.
+        needed = 32 * self.dim * size**2
+        if needed > machine_memory():
+            raise ValueError(
+                f"states of shape {self.shape} take {needed // 10**9} GB, and this machine has "
+                f"{machine_memory() / 1e9:.0f}: take a smaller shape"
+            )
 
         self.outputs = self._channels(outputs, "outputs", wanted=self.kind != "dense")
         self.inputs = self._channels(inputs, "inputs", wanted=self.kind == "stencil")
