@@ -16,14 +16,14 @@ def frontier_table(plan: Mapping[str, Entry], rows: list[Row]) -> str:
     """A row for each point: numbers, accuracies with their spread, epochs and minutes, what is published."""
     lines = [
         "| trained numbers at most | trained | frozen | test accuracy, % | validation, % | seeds | epochs "
-        "| minutes a run | published, frozen or random subspace, % |",
+        "| minutes, fastest run | published, frozen or random subspace, % |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in plan.values():
         found = of(rows, entry.name)
         if entry.group != "frontier" or not found:
             continue
-        minutes = sum(row["seconds"] for row in found) / len(found) / 60
+        minutes = _minutes(found)
         theirs = published.FROZEN_BEST.get(entry.at_most or 0)
         lines.append(
             f"| {entry.at_most:,} | {found[0]['trained_parameters']:,} | {found[0]['frozen_parameters']:,} "
@@ -36,14 +36,14 @@ def frontier_table(plan: Mapping[str, Entry], rows: list[Row]) -> str:
 def group_table(plan: Mapping[str, Entry], rows: list[Row], group: str) -> str:
     """A row for each entry of a group: what it is, numbers, accuracies with their spread."""
     lines = [
-        "| | trained | test accuracy, % | validation, % | seeds | minutes a run |",
+        "| | trained | test accuracy, % | validation, % | seeds | minutes, fastest run |",
         "|---|---|---|---|---|---|",
     ]
     for entry in plan.values():
         found = of(rows, entry.name)
         if entry.group != group or not found:
             continue
-        minutes = sum(row["seconds"] for row in found) / len(found) / 60
+        minutes = _minutes(found)
         lines.append(
             f"| {entry.says} | {found[0]['trained_parameters']:,} | {accuracy(found)} "
             f"| {accuracy(found, 'validation_accuracy')} | {len(found)} | {minutes:.1f} |"
@@ -55,6 +55,12 @@ def accuracy(rows: list[Row], key: str = "test_accuracy") -> str:
     """Mean and spread."""
     mean, deviation = spread(rows, key)
     return f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(rows) > 1 else "")
+
+
+def _minutes(rows: list[Row]) -> float:
+    """Of the fastest run: what others do on the machine makes a run slower, never faster."""
+    fastest: float = min(row["seconds"] for row in rows) / 60
+    return fastest
 
 
 def frontier_figure(plan: Mapping[str, Entry], rows: list[Row]) -> Figure:
