@@ -73,7 +73,7 @@ def from_data(data: dict[str, Any]) -> tuple[Program, ExactArray | None]:
         points = data["points"]
         return _program(data["fields"]), None if points is None else exact_array(_numbers(points), "points")
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"the certificate's data is damaged: {type(error).__name__} {error}") from error
+        raise ValueError(f"this is no certificate: its data is damaged ({type(error).__name__}: {error})") from error
 
 
 def _size(program: Program) -> int | None:

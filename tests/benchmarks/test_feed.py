@@ -317,7 +317,7 @@ def test_certificates_without_a_part_are_refused(part):
     }
     assert from_data(data)[0].dim == 1
     del data["fields"][part]
-    with pytest.raises(ValueError, match=f"data is damaged.*{part}"):
+    with pytest.raises(ValueError, match=f"is no certificate.*{part}"):
         from_data(data)
 
 

@@ -12,6 +12,8 @@ def settings():
 
 @pytest.fixture(autouse=True)
 def no_global_state():
+    # What tests of other rooms have left, as tutorials draw by pyplot.
+    plt.close("all")
     before = settings()
     yield
     assert plt.get_fignums() == [], "pyplot was not asked for a figure"
