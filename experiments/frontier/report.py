@@ -93,7 +93,7 @@ def frontier_figure(plan: Mapping[str, Entry], rows: list[Row]) -> Figure:
             label = "other networks in the same training"
             ax.plot(*zip(*beside.values(), strict=True), "x", ms=5, color="0.25", zorder=5, label=label)
         for name, place in beside.items():
-            ax.annotate(name, place, xytext=(5, -2), textcoords="offset points", fontsize=7, color="0.35")
+            ax.annotate(name, place, xytext=(3, 5), textcoords="offset points", fontsize=7, color="0.35")
         ax.set(xscale="log", yscale="log", xlim=(70, 1_500_000), xlabel="trained numbers", ylabel="test error, %")
         plain_log_ticks(ax)
         ax.set_title("MNIST: how few numbers have to be trained")
