@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from theory.machine import machine_memory
+from theory import machine
 
 
 def floats(name: str, value: Any, shape: tuple[int | None, ...], like: Tensor | None = None) -> None:
@@ -51,7 +51,7 @@ def numbers(name: str, value: Tensor) -> None:
 
 
 def holdable(what: str, numbers: int, instead: str = "fewer of them") -> None:
-    """Refuse what this machine's memory does not hold, before any of it is asked for.
+    """Refuse numbers that this machine's memory does not hold, drawn in double precision and copied once.
 
     Args:
         what: "a control", say.
@@ -59,13 +59,7 @@ def holdable(what: str, numbers: int, instead: str = "fewer of them") -> None:
         instead: what to take.
 
     Raises:
-        ValueError: drawn in double precision and copied once, they need more memory than there is.
+        ValueError: they need more memory than there is.
     """
-    needed, there = 16 * numbers, machine_memory()
-    if needed > there:
-        # An integer may be one that no double holds, nor a line.
-        count, gigabytes = (str(n) if n < 10**24 else "more than 10^24" for n in (numbers, needed // 10**9))
-        raise ValueError(
-            f"{what} of {count} numbers takes {gigabytes} GB while it is made; this machine has {there / 1e9:.0f}: "
-            f"take {instead}."
-        )
+    count = str(numbers) if numbers < 10**24 else "more than 10^24"
+    machine.holdable(f"{what} of {count} numbers", 16 * numbers, instead)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ParamSpec, TypeVar, dataclass_transform
 
-_LARGEST = sys.float_info.max
+# Of a double.
+LARGEST = sys.float_info.max
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -78,7 +79,7 @@ def positive(name: str, value: Any, *, least: int = 1) -> None:
 def finite(value: Any) -> bool:
     """Whether it is a number that a double holds: no NaN, no infinity, no integer beyond them, no bool."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -_LARGEST <= value <= _LARGEST
+    return number and -LARGEST <= value <= LARGEST
 
 
 def within(name: str, value: Any, low: float, high: float = float("inf"), *, closed: bool = False) -> None:

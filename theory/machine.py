@@ -1,4 +1,4 @@
-"""What the machine has."""
+"""What the machine has, and what is refused because it has no more."""
 
 from __future__ import annotations
 
@@ -25,3 +25,23 @@ def machine_memory() -> float:
         with suppress(OSError, ValueError):
             found = min(found, float(int(path.read_text())))
     return found
+
+
+def holdable(what: str, needed: int, instead: str) -> None:
+    """Refuse what this machine's memory does not hold, before any of it is asked for.
+
+    Args:
+        what: is made, in words.
+        needed: bytes while it is made.
+        instead: what to take.
+
+    Raises:
+        ValueError: more bytes than there are.
+    """
+    there = machine_memory()
+    if needed > there:
+        # An integer may be one that no line holds.
+        gigabytes = needed // 10**9 if needed < 10**33 else "more than 10^24"
+        raise ValueError(
+            f"{what} takes {gigabytes} GB while it is made; this machine has {there / 1e9:.0f}: take {instead}."
+        )

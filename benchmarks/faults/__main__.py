@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -18,8 +17,7 @@ def faults() -> None:
 
 
 for name in COMMANDS:
-    if find_spec(f"benchmarks.faults.{name}") is not None:
-        app.command(name)(getattr(import_module(f"benchmarks.faults.{name}"), name))
+    app.command(name)(getattr(import_module(f"benchmarks.faults.{name}"), name))
 
 if __name__ == "__main__":
     app()

@@ -1,4 +1,4 @@
-"""How often something was done to a run, and what was lost: the record and the tables that are made of it."""
+"""How often something was done, and what was lost: the record, and the table for the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cde_nets.atomic import write_atomically
 
 @dataclass
 class Count:
-    """What became of one run under one fault.
+    """What became of one run, or of the calls of many names, under one fault.
 
     Attributes:
         run: its name.
@@ -40,6 +40,14 @@ class Count:
     clear: int | None = 0
     left: int = 0
     lost: list[str] = field(default_factory=list)
+
+    def ended(self, differs: str, faults: int = 1) -> None:
+        """A run came to its end after so many faults: with the same numbers, or it is said what differs."""
+        self.resumed = (self.resumed or 0) + faults
+        if not differs:
+            self.identical += faults
+        else:
+            self.lost.append(differs)
 
 
 def leave(name: str, counts: list[Count], seed: int, out: Path, publish: Path | None, *, as_json: bool) -> None:
@@ -72,7 +80,7 @@ def leave(name: str, counts: list[Count], seed: int, out: Path, publish: Path | 
 
 def table(counts: list[Count]) -> Table:
     """A row for each fault of each run, and what was lost."""
-    made = Table("run", "fault", "tried", "resumed", "identical or right", "error in words", "temporary files", "lost")
+    made = Table("run", "fault", "tried", "resumed", "identical", "error in words", "temporary files", "lost")
     for count in counts:
         resumed, words = ("" if value is None else str(value) for value in (count.resumed, count.clear))
         tried = "not allowed here" if count.tried is None else str(count.tried)
@@ -80,5 +88,7 @@ def table(counts: list[Count]) -> Table:
             count.run, count.fault, tried, resumed, str(count.identical), words, str(count.left),
             "\n".join(count.lost) or "nothing",
         )  # fmt: skip
-    made.caption = "identical: bit for bit the numbers of a run that nothing was done to"
+    made.caption = (
+        "identical: bit for bit the numbers of a run that nothing was done to; of calls, those that were met rightly"
+    )
     return made

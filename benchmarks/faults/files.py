@@ -32,6 +32,12 @@ def numbers(folder: Path) -> dict[str, Any]:
     }
 
 
+def differing(found: dict[str, Any], whole: dict[str, Any]) -> str:
+    """Which files' numbers differ, in words; "" where none do."""
+    names = sorted(name for name in {*found, *whole} if found.get(name) != whole.get(name))
+    return f"other numbers in {', '.join(names)}" if names else ""
+
+
 def parts(folder: Path) -> int:
     """How many temporary files of killed writers there are."""
     return sum(1 for _ in folder.rglob(".*.part"))

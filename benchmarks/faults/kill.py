@@ -157,14 +157,7 @@ class Bench:
         if ended.code:
             count.lost.append(f"not finished: {ended.said[-500:]}")
             return
-        count.resumed = (count.resumed or 0) + faults
-        found = files.numbers(place)
-        if found == whole.numbers:
-            count.identical += faults
-        else:
-            names = {*found, *whole.numbers}
-            differing = sorted(key for key in names if found.get(key) != whole.numbers.get(key))
-            count.lost.append(f"other numbers in {', '.join(differing)}")
+        count.ended(files.differing(files.numbers(place), whole.numbers), faults)
         shutil.rmtree(place)
 
     def _place(self) -> tuple[Path, Path]:

@@ -95,12 +95,8 @@ def training(folder: Path, kills: int, seed: int, done: Any) -> Count:
         if code:
             count.lost.append(f"process {rank} after {moment:.2f} s: not finished: {said[-500:]}")
             continue
-        count.resumed = (count.resumed or 0) + 1
-        if found == whole:
-            count.identical += 1
-        else:
-            names = sorted(name for name in {*found, *whole} if found.get(name) != whole.get(name))
-            count.lost.append(f"process {rank} after {moment:.2f} s: other numbers in {', '.join(names)}")
+        differs = files.differing(found, whole)
+        count.ended(differs and f"process {rank} after {moment:.2f} s: {differs}")
     return count
 
 
@@ -163,22 +159,19 @@ def draws(kills: int, seed: int, done: Any) -> Count:
 
             timer = threading.Timer(moment, kill)
             timer.start()
+            failed = ""
             try:
                 found = generic(family, DRAWN, points=3, seed=seed, jobs=-1)
             except Exception as error:  # whatever the backend makes of it
-                found, said = None, f"{type(error).__name__}: {error}"
+                failed = f"after {moment:.2f} s: {type(error).__name__}: {str(error)[:500]}"
             timer.cancel()
             timer.join()
             if not killed:
                 continue
             count.tried = (count.tried or 0) + 1
             done()
-            if found is None:
-                count.lost.append(f"after {moment:.2f} s: {said[:500]}")
-                continue
-            count.resumed = (count.resumed or 0) + 1
-            if found == whole:
-                count.identical += 1
+            if failed:
+                count.lost.append(failed)
             else:
-                count.lost.append(f"after {moment:.2f} s: {found} instead of {whole}")
+                count.ended("" if found == whole else f"after {moment:.2f} s: {found} instead of {whole}")
     return count

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields.base import Control, Fields, Pullback, _real_family
-from cde_nets.options import finite
+from cde_nets.options import LARGEST
 
 if TYPE_CHECKING:
     from theory import RestrictedProgram
@@ -38,7 +38,7 @@ class Cutoff(Fields):
             if isinstance(value, Tensor):
                 raise ValueError(f"{name} must be a number; got a tensor of shape {tuple(value.shape)}: .item().")
         outer = 2 * radius if outer is None else outer
-        if not 0 < radius < outer or not finite(outer):
+        if not 0 < radius < outer <= LARGEST:
             raise ValueError(f"A cutoff needs 0 < radius < outer < infinity; got radius={radius}, outer={outer}.")
         base = _real_family(base, "Cutoff")
         super().__init__(base.dim, base.count, base.degree)

@@ -6,7 +6,6 @@ CDE_NETS_EXAMPLES is how many it draws, other ones at every run.
 
 import os
 import re
-import signal
 import warnings
 
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 import cde_nets as cn
 import theory
+from benchmarks.faults.arguments import in_time as within_seconds
 from benchmarks.faults.entries import ARRAYS, MADE, NUMBERS, judge_array, judge_number
 from benchmarks.faults.entries.judge import HOSTILE, OTHER, SAME, Array, Number
 from cde_nets import plot
@@ -31,25 +31,13 @@ few = settings(
 SECONDS = 30
 
 
-class Late(BaseException):
-    pass
-
-
 @pytest.fixture(autouse=True)
 def in_time():
     """A hang is a failure, and not one of the whole run."""
-
-    def late(number, frame):
-        raise Late
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS * max(1, MORE // 10))
     # What NumPy and matplotlib say of huge numbers is no error.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), within_seconds(SECONDS * max(1, MORE // 10)):
         warnings.simplefilter("ignore")
         yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def test_every_public_name_has_a_row():

@@ -1,6 +1,7 @@
 """Fields damped to zero outside a ball."""
 
 import mpmath
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -109,6 +110,11 @@ def test_digest_sees_both_radii(base):
 
 def test_print_names_the_radii(base):
     assert "radius=1.0, outer=2.0" in repr(Cutoff(base, 1.0))
+
+
+def test_radii_may_be_numbers_of_numpys(bad_input, base):
+    made = Cutoff(base, np.float32(1.0), np.int64(3))
+    assert (made.radius, made.outer) == (1.0, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The optimiser that turns gradients into their eigenbasis: against torch's Adam, and against its own invariance."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,3 +152,7 @@ def test_a_gradient_that_is_not_finite_shows_in_the_numbers():
 def test_options_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         EigenbasisAdam([torch.nn.Parameter(torch.zeros(2))], **({"lr": 0.1} | options))
+
+
+def test_a_rate_may_be_a_number_of_numpys(bad_input):
+    EigenbasisAdam([torch.nn.Parameter(torch.zeros(2))], lr=np.float32(0.1))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from theory.differential import Blocks, Differential
 from theory.exact import ExactArray, exact_array
-from theory.machine import machine_memory
+from theory.machine import holdable
 from theory.modular import IntArray
 from theory.program import Program, check_degree, float_name, rationals, shaped
 from theory.rings import Ring, horner, horner_with_derivative
@@ -93,12 +93,7 @@ class ConvolutionProgram(Program):
         if size % 2 == 0 or self.kernels.shape[-2] != size:
             raise ValueError(f"kernels are {self.kernels.shape[-2]} by {size}, expected odd and square, such as 3 by 3")
         # The index of patches, and what it is made of.
-        needed = 32 * self.dim * size**2
-        if needed > machine_memory():
-            raise ValueError(
-                f"states of shape {self.shape} take {needed // 10**9} GB, and this machine has "
-                f"{machine_memory() / 1e9:.0f}: take a smaller shape"
-            )
+        holdable(f"a state of shape {self.shape}", 32 * self.dim * size**2, "a smaller one")
 
         self.outputs = self._channels(outputs, "outputs", wanted=self.kind != "dense")
         self.inputs = self._channels(inputs, "inputs", wanted=self.kind == "stencil")
