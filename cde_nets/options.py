@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ParamSpec, TypeVar, dataclass_transform
 
-# Of a double.
-LARGEST = sys.float_info.max
+_LARGEST = sys.float_info.max
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -79,7 +79,15 @@ def positive(name: str, value: Any, *, least: int = 1) -> None:
 def finite(value: Any) -> bool:
     """Whether it is a number that a double holds: no NaN, no infinity, no integer beyond them, no bool."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -LARGEST <= value <= LARGEST
+    return number and -_LARGEST <= value <= _LARGEST
+
+
+def double(value: Any) -> float:
+    """A number, of NumPy's too, as a double; infinite where none holds it."""
+    try:
+        return float(value)
+    except OverflowError:  # of an integer
+        return math.inf
 
 
 def within(name: str, value: Any, low: float, high: float = float("inf"), *, closed: bool = False) -> None:

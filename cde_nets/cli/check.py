@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cde_nets.cli.console import emit, errors, reported
-from cde_nets.cli.inputs import FAMILIES, number_of, program_of, read_points, text_of
+from cde_nets.cli.inputs import FAMILIES, network_named, number_of, program_of, read_points, text_of
 from cde_nets.cli.places import check_file
 from cde_nets.cli.train import DataDir, load
 
@@ -25,8 +25,8 @@ def check(
     fields: Annotated[
         str,
         typer.Argument(
-            help="A text file of fields, network.safetensors of a run, a certificate (.json) to be proved again, or "
-            f"drawn with --seed: {', '.join(FAMILIES)}."
+            help="A text file of fields, network.safetensors of a run or a name such as mnist-750, a "
+            f"certificate (.json) to be proved again, or drawn with --seed: {', '.join(FAMILIES)}."
         ),
     ],
     points: Annotated[
@@ -77,6 +77,7 @@ def check(
             "--stage": stage is not None, "--words": words, "--latex": latex is not None, "--out": out is not None,
             "--json": as_json, "--time-limit": time_limit is not None,
         }  # fmt: skip
+        fields = network_named(fields)
         _refuse_unused(fields, {name for name, used in given.items() if used})
         if out is not None:
             check_file("--out", out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cde_nets.cli.console import Json, emit, reported
+from cde_nets.cli.inputs import network_named
 from cde_nets.cli.train import DataDir, Device, Offline, Threads, load, machine
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="network.safetensors of a run.")],
+    file: Annotated[Path, typer.Argument(help="network.safetensors of a run, or a name such as mnist-750.")],
     data_dir: DataDir = None,
     offline: Offline = False,
     device: Device = "cpu",
@@ -26,7 +27,7 @@ def evaluate(
 
     Examples:
       cde-nets evaluate runs/mnist-0-20260101-120000/network.safetensors
-      cde-nets evaluate network.safetensors --data-dir ~/mnist --json
+      cde-nets evaluate mnist-750 --data-dir ~/mnist --json
     """
     with reported():
         import torch
@@ -35,7 +36,7 @@ def evaluate(
         from cde_nets.train import load_network
 
         place = machine(device, threads)
-        network, about = load_network(file)
+        network, about = load_network(Path(network_named(str(file))))
         data = load(data_dir, offline)
         if about.get("result", {}).get("data_complete") and not data.complete:
             raise ValueError(

@@ -65,6 +65,15 @@ def program_of(fields: str, dim: int, count: int, degree: int, seed: int) -> Pro
     return fields_of(fields, dim, count, degree, seed).float().exact()
 
 
+def network_named(given: str) -> str:
+    """The file of a network that comes with the package, where its name was given; else what was given."""
+    from cde_nets.pretrained import pretrained_networks, pretrained_path
+
+    # A file of the name goes before it.
+    by_name = given in pretrained_networks() and not Path(given).exists()
+    return str(pretrained_path(given)) if by_name else given
+
+
 def number_of(option: str, given: str) -> int | None:
     """How many points, where that is what was given; None where it is the name of a file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields.base import Control, Fields, Pullback, _real_family
-from cde_nets.options import LARGEST
+from cde_nets.options import double
 
 if TYPE_CHECKING:
     from theory import RestrictedProgram
@@ -38,7 +39,7 @@ class Cutoff(Fields):
             if isinstance(value, Tensor):
                 raise ValueError(f"{name} must be a number; got a tensor of shape {tuple(value.shape)}: .item().")
         outer = 2 * radius if outer is None else outer
-        if not 0 < radius < outer <= LARGEST:
+        if not 0 < radius < outer or not math.isfinite(double(outer)):
             raise ValueError(f"A cutoff needs 0 < radius < outer < infinity; got radius={radius}, outer={outer}.")
         base = _real_family(base, "Cutoff")
         super().__init__(base.dim, base.count, base.degree)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cde_nets.controls import Control
 from cde_nets.fields.base import Fields
+from cde_nets.options import double
 from cde_nets.remembered import remembered
 from cde_nets.solver.dynamics import Called, Controlled, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solver.flow.events import Event
@@ -182,10 +183,7 @@ class InitialValueProblem:
                     f"{name} wants a gradient, which times do not get here: pass float({name}), make time a factor of "
                     "the field, or take cde_nets.compat.torchdiffeq.odeint, where times do."
                 )
-        try:
-            self.t0, self.t1 = float(t0), float(t1)
-        except OverflowError:  # of an integer
-            self.t0 = self.t1 = math.inf
+        self.t0, self.t1 = double(t0), double(t1)
         if not (math.isfinite(self.t0) and math.isfinite(self.t1)) or self.t0 == self.t1:
             raise ValueError(f"A flow needs two different finite times; got t0={t0!r} and t1={t1!r}.")
         self.dynamics, self.packing, self.x0 = dynamics, packing, x0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cde_nets.options import LARGEST
+from cde_nets.options import double
 
 
 class EigenbasisAdam(torch.optim.Optimizer):
@@ -49,7 +50,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
         every: int = 50,
         block: int = 1024,
     ) -> None:
-        if not (0 <= lr <= LARGEST and eps > 0):
+        if not (lr >= 0 and math.isfinite(double(lr)) and eps > 0):
             raise ValueError(f"lr must be finite and at least 0, eps positive; got lr={lr}, eps={eps}.")
         if not all(0 <= rate < 1 for rate in (*betas, decay)):
             raise ValueError(f"betas and decay must lie in [0, 1); got betas={betas}, decay={decay}.")

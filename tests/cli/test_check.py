@@ -131,3 +131,25 @@ def test_the_largest_degree_is_the_users(command):
     ran = command("check", "polynomial", "--dim", "2", "--count", "2", "--universal", "--max-degree", "4")
     assert ran.code == 1
     assert "degrees up to 4 were tried" in ran.out.replace("\n", " ")
+
+
+def test_networks_that_come_with_the_package_are_known_by_name(command, monkeypatch, waves, tmp_path):
+    import cde_nets as cn
+    from cde_nets.cli import check as command_module
+    from cde_nets.cli.inputs import network_named
+
+    path = network_named("mnist-100")
+    assert torch_numbers(cn.load_network(path)[0]) == torch_numbers(cn.load_network("mnist-100")[0])
+    monkeypatch.setattr(command_module, "load", lambda data_dir, offline: waves)
+    checked = command("check", "mnist-100", "--points", "2", "--stage", "3", "--json")
+    assert checked.code == 0, checked.err
+    assert checked.json["points"] == 2
+    # A file of that name goes before it, and what is neither is told as before.
+    (tmp_path / "mnist-100").write_text("symbols: x\nV1 = x\n")
+    monkeypatch.chdir(tmp_path)
+    assert network_named("mnist-100") == "mnist-100"
+    assert network_named("mnist-101") == "mnist-101"
+
+
+def torch_numbers(network):
+    return [parameter.tolist() for parameter in network.parameters()]

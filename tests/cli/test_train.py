@@ -73,6 +73,9 @@ def test_train_then_evaluate(trained, finished, command, tmp_path):
     assert evaluated.code == 0, evaluated.err
     assert evaluated.json["test_accuracy"] == result["test_accuracy"]
 
+    unknown = command("evaluate", "mnist-101", "--offline")
+    assert unknown.code == 2
+    assert "mnist-100" in unknown.err
     shown = command("evaluate", "run/network.safetensors", "--offline")
     assert f"{result['test_accuracy']:.2%}" in shown.out
 

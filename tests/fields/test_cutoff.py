@@ -113,7 +113,7 @@ def test_print_names_the_radii(base):
 
 
 def test_radii_may_be_numbers_of_numpys(bad_input, base):
-    made = Cutoff(base, np.float32(1.0), np.int64(3))
+    made = Cutoff(base, np.int64(1), np.float32(3.0))
     assert (made.radius, made.outer) == (1.0, 3.0)
 
 
