@@ -72,7 +72,7 @@ lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest o
 	$(BIN)/python -m experiments.regression --publish docs
 	$(BIN)/python -m experiments.universal_approximation --publish docs
 
-hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour; goes on where it stood.
+hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour and a half; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
 
 citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a half of one core; goes on where it stood.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cde_nets.steer import Interpolation
 
 
+# What is offered where steps turn out to be far from the ODE.
+_REFINED = 1e-6
 _STEERED = tuple(name for name in FAMILIES if name != "spherical")
 
 
@@ -120,7 +122,7 @@ def steer(
 
     def show(console: Console) -> None:
         lines = [
-            str(found),
+            result["says"],
             f"{len(x)} points of R^{family.dim}, {family.count} fields, {found.control.steps} intervals of "
             f"{found.substeps} steps; energy {found.energy:.4g}, condition {found.condition:.2g}, residual with steps "
             f"half as long {found.refined_residual:.1e}",
@@ -194,7 +196,8 @@ def _result(found: Interpolation, x: Any, y: Any, fields: str, seed: int) -> dic
     return {
         "solved": bool(found),
         "status": found.status.name,
-        "says": str(found),
+        # The way out, as this command takes it.
+        "says": str(found).replace("ask for refine_to", f"ask for --refine-to {_REFINED:g}"),
         "fields": fields,
         "seed": seed,
         "readout": found.readout,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cde_nets.nn.flow import ControlledODE
+from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.readout import Readout
 from cde_nets.nn.trainable import Trainable
 
@@ -78,7 +79,14 @@ class Network(Trainable):
         self._check_spaces()
 
     def prepare(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """The normalization."""
+        """The normalization.
+
+        Raises:
+            ValueError: images that the lift would refuse.
+        """
+        # A normalization stays in its space: only the lift knows which that is.
+        if isinstance(self.lift, ConvLift):
+            self.lift.check(data)
         prepared: Tensor = self.normalization(data)
         return prepared
 
@@ -92,7 +100,7 @@ class Network(Trainable):
 
     def start(self, data: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch dim"]:
         """Where the first flow starts: the data normalized and lifted, shape (batch, dim)."""
-        state: Tensor = self.lift(self.normalization(data))
+        state: Tensor = self.lift(self.prepare(data))
         return state
 
     def _check_spaces(self) -> None:

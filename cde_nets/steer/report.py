@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.solver import RungeKutta
@@ -65,8 +66,18 @@ def _no_start(search: Search) -> tuple[SteerStatus, str]:
     return SteerStatus.NO_START, reason + (" before time was up" if search.late() else "")
 
 
+# Why the ODE misses targets that are in another order than their points.
+_LINE = "on the line no flow changes the order of points, as these targets ask"
+
+
+def _crossed(x: Tensor, ends: Tensor) -> bool:
+    """Whether points of the line, shape (points, 1), are to change their order."""
+    return x.shape[1] == 1 and not torch.equal(x.argsort(0), ends.argsort(0))
+
+
 def _in_words(search: Search, best: Found, task: Task, refined: float) -> tuple[SteerStatus, str]:
     reason = f"residual {best.nearest:.1e} at lambda {best.lam:g}"
+    line = f"; {_LINE}" if _crossed(task.x, task.x + search.shift / best.lam) else ""
     if not search.solved:
         larger = "a larger lam" if task.readout == "difference" else "targets nearer to the points"
         if task.fields.tangent_to("sphere"):
@@ -74,14 +85,15 @@ def _in_words(search: Search, best: Found, task: Task, refined: float) -> tuple[
         reason = f"try {larger}, more steps or other seeds: {reason} after {search.attempts} starts"
         if not math.isnan(search.smallest):
             reason += f"; the best loop had singular values down to {search.smallest:.1e}"
-        return SteerStatus.NOT_SOLVED, reason
+        return SteerStatus.NOT_SOLVED, reason + line
     status = SteerStatus.SOLVED
     if task.refine_to is not None and refined > task.refine_to:
         status = SteerStatus.COARSE
-        reason += f", {refined:.1e} under refinement where {task.refine_to:.1e} was asked for"
+        reason += f", {refined:.1e} under refinement where {task.refine_to:.1e} was asked for{line}"
     elif task.refine_to is None and refined > max(_FAR * float(search.shift.abs().amax()), 1e4 * task.tolerance):
         off = f"misses the targets by {refined:.1e}" if math.isfinite(refined) else "blows up"
-        reason += f"; these steps are far from the ODE, which {off} (with steps half as long): ask for refine_to"
+        reason += f"; these steps are far from the ODE, which {off} (with steps half as long)"
+        reason += line or ": ask for refine_to"
     if best.missing:
         reason += f"; no time for {' and '.join(best.missing)}"
     return status, reason

@@ -24,7 +24,7 @@ COLUMNS = 100
 COMMANDS = {
     "train": "cde-nets train mnist --out RUN",
     "check": "cde-nets check RUN/network.safetensors --points 20",
-    "steer": "cde-nets steer polynomial --points 10 --out steered",
+    "steer": "cde-nets steer polynomial --points 10 --refine-to 1e-6 --out steered",
 }
 # What is drawn: characters, and what moves or wipes. Colours and the cursor's looks are no text.
 _PIECE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|([^\x1b])", re.DOTALL)

@@ -43,6 +43,22 @@ def test_fields_points_and_targets_from_files(process, tmp_path):
     assert area == pytest.approx(0.25, abs=1e-8)
 
 
+def test_steps_far_from_the_ode_are_told_with_the_option_that_helps(command, tmp_path):
+    # x' = u x^2 is carried from 1 to 100 by eight coarse steps, not by the ODE with the same control.
+    (tmp_path / "fields.txt").write_text("symbols: x\nV1 = x^2\n")
+    (tmp_path / "here.txt").write_text("1\n")
+    (tmp_path / "there.txt").write_text("100\n")
+    asked = ("steer", "fields.txt", "--points", "here.txt", "--targets", "there.txt", "--identity", "--steps", "4")
+    ran = command(*asked, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["says"].endswith("ask for --refine-to 1e-06")
+    helped = command(*asked, *ran.json["says"].split("ask for ")[1].split(), "--json")
+    assert helped.code == 0, helped.err
+    assert helped.json["refined_residual"] <= 1e-6
+    # The control's mean is that of the ODE's solution 1 / (1 - mean).
+    assert np.mean(helped.json["controls"]) == pytest.approx(0.99, abs=1e-8)
+
+
 def test_a_proof(command):
     pytest.importorskip("flint")
     ran = command("steer", "polynomial", "--points", "2", "--lam", "20", "--steps", "8", "--prove", "--json")

@@ -6,7 +6,17 @@ from torch import nn
 
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import LinearFields, PolynomialFields
-from cde_nets.nn import AveragePool, ControlledODE, ConvLift, DifferenceReadout, Network, Normalize, Stage
+from cde_nets.nn import (
+    AveragePool,
+    ControlledODE,
+    ConvLift,
+    Deskew,
+    DifferenceReadout,
+    LinearReadout,
+    Network,
+    Normalize,
+    Stage,
+)
 
 
 def flow(dim=2, seed=0):
@@ -114,3 +124,13 @@ def test_what_is_no_stage_or_readout_is_refused(bad_input):
     other = ControlledODE(LinearFields.random(4, 3, seed=0), PiecewiseConstantControl(1, 3))
     with pytest.raises(ValueError, match=r"Stage 2 flows on R\^4; what comes in is in R\^2"):
         Network(None, [Stage(flow), Stage(other)], LinearReadout(4, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 6), (2, 6, 5), (6, 6), (2, 36)])
+def test_images_are_refused_by_the_lifts_shape_though_the_normalization_takes_any(bad_input, shape):
+    lift = ConvLift(1, size=6, kernel_size=3, seed=0)
+    net = Network(lift, [Stage(flow(lift.dim))], LinearReadout(lift.dim, 3), normalization=Deskew())
+    assert net(torch.rand(2, 6, 6)).shape == (2, 3)
+    for called in (net, net.start, net.prepare):
+        with pytest.raises(ValueError, match=r"images of shape \(batch, 6, 6\); got \("):
+            called(torch.rand(shape))

@@ -96,10 +96,15 @@ def test_on_the_line_coarse_steps_change_the_order_of_points_and_the_ode_cannot(
     coarse = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, method="rk4")
     assert coarse.status is cn.SteerStatus.SOLVED
     assert coarse.refined_residual > 0.1
+    assert "on the line no flow changes the order of points" in coarse.reason
+    assert "ask for refine_to" not in coarse.reason
     fine = cn.interpolate(line, x, x.flip(0), readout="identity", steps=8, method="rk4", refine_to=1e-6)
     assert fine.status is cn.SteerStatus.COARSE
     assert not fine
-    assert "under refinement where 1.0e-06 was asked for" in fine.reason
+    assert "under refinement where 1.0e-06 was asked for; on the line no flow" in fine.reason
+    kept = cn.interpolate(line, x, x + 0.1, readout="identity", steps=8, refine_to=1e-6)
+    assert kept
+    assert "on the line" not in kept.reason
 
 
 def test_fields_that_are_not_certified_are_warned_of(looks):
