@@ -42,7 +42,7 @@ Key: Any = StrEnum("Key", [(key.upper().replace("-", "_"), key) for key in ROWS]
 # Numbers of a document's state, as in the paper's code.
 SIZES = {Dataset.CORA: 64, Dataset.PUBMED: 16}
 PAGE = "published_tables.md"
-QUICK: dict[str, Any] = {"epochs": 15, "every": 5, "steps": 20, "products": 10}
+QUICK: dict[str, Any] = {"epochs": 15, "every": 5, "steps": 20}
 
 
 @app.command()

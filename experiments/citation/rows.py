@@ -135,5 +135,5 @@ ROWS = {
     "rbp": Row("RBP", _rbp, 1.2),
     "cg-rbp": Row("CG-RBP", _cg, 1.3),
     "neumann-rbp": Row("Neumann-RBP", _neumann, 1.2),
-    "gmres": Row("GMRES to 1e-10", _gmres, 20.0, double=True),
+    "gmres": Row("GMRES to 1e-10", _gmres, 4.0, double=True),
 }
