@@ -1,7 +1,9 @@
 """The rows of Table A3: how each differentiates a state that is 100 steps old.
 
 All rows take the same number of steps forward. `Truncated(K)` and `RandomlyTruncated` go on for K steps from where the
-forward method stopped, so that it stops K steps earlier for them.
+forward method stopped, so that it stops K steps earlier for them. The rows that look at one state alone, as if it were
+at rest, linearise at the last but one, as the paper's code does: with no term but the first their gradient is then that
+through the last step. The loss is that of the last state, and at rest both are the same.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ class Way:
     Attributes:
         steps: of the forward method.
         gradient: the way back.
+        beyond: steps after these that change the state's value alone: the loss's slope in it goes back from where it
+            stood before them.
     """
 
     steps: int
     gradient: cn.Gradient
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,13 @@ def _random(numbers: Numbers, gradient: cn.RandomlyTruncated) -> Way:
     return Way(numbers.steps - steps, gradient)
 
 
+def _at_one_state(numbers: Numbers, gradient: cn.Implicit) -> Way:
+    return Way(numbers.steps - 1, gradient, beyond=1)
+
+
 def _rbp(numbers: Numbers, generators: Generators) -> Way:
     start = torch.stack([_uniformly(numbers, generator) for generator in generators])
-    return Way(numbers.steps, cn.Implicit(cn.RBP(start, numbers.truncation)))
+    return _at_one_state(numbers, cn.Implicit(cn.RBP(start, numbers.truncation)))
 
 
 def _uniformly(numbers: Numbers, generator: torch.Generator) -> Tensor:
@@ -111,17 +120,18 @@ def _uniformly(numbers: Numbers, generator: torch.Generator) -> Tensor:
 
 def _cg(numbers: Numbers, generators: Generators) -> Way:
     # No tolerance ends it before its steps.
-    return Way(numbers.steps, cn.Implicit(cn.AtMost(cn.CG(), numbers.truncation), tolerance=cn.Tolerance(1e-30, 1e-30)))
+    method = cn.AtMost(cn.CG(), numbers.truncation)
+    return _at_one_state(numbers, cn.Implicit(method, tolerance=cn.Tolerance(1e-30, 1e-30)))
 
 
 def _neumann(numbers: Numbers, generators: Generators) -> Way:
-    return Way(numbers.steps, cn.Implicit(cn.Neumann(numbers.truncation)))
+    return _at_one_state(numbers, cn.Implicit(cn.Neumann(numbers.truncation)))
 
 
 def _gmres(numbers: Numbers, generators: Generators) -> Way:
     tolerance = cn.Tolerance(rtol=1e-10, atol=1e-30)
     method = cn.GMRES(restart=GMRES_RESTART)
-    return Way(numbers.steps, cn.Implicit(method, tolerance=tolerance, max_steps=numbers.products))
+    return _at_one_state(numbers, cn.Implicit(method, tolerance=tolerance, max_steps=numbers.products))
 
 
 GMRES_RESTART = 50

@@ -18,7 +18,7 @@ from cde_nets.data.citation import CitationGraph
 from cde_nets.solver.status import succeeded
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import Split, principal_components, sizes, split
-from experiments.citation.rows import ROWS, Numbers, Row
+from experiments.citation.rows import ROWS, Numbers, Row, Way
 from experiments.states import read_state, whole, write_state
 
 CHECKPOINT_SECONDS = 60.0
@@ -136,7 +136,7 @@ class Runs:
 
     def step(self) -> None:
         """One epoch. A run whose gradient is not finite stops there: its weights stay what they are."""
-        logits, solution = self._forward()
+        logits, state, solution = self._forward()
         losses = torch.nn.functional.cross_entropy(
             self._of(logits, "train").flatten(0, 1), self._labels("train").flatten(), reduction="none"
         ).view(len(self.seeds), -1)
@@ -146,15 +146,15 @@ class Runs:
         if solution is not None and solution.backward is not None and solution.backward.status is not None:
             self.unsolved += ~succeeded(solution.backward.status).cpu()
         if self.epoch == 0 or (self.epoch + 1) % self.settings.every == 0:
-            self._watch(logits, solution, losses.mean(1))
+            self._watch(logits, state, losses.mean(1))
         self._descend()
         self.epoch += 1
 
     def finish(self) -> list[dict[str, Any]]:
         """Accuracies after the last epoch; then a result for each seed, its epoch chosen by validation accuracy."""
         with torch.no_grad():
-            logits, solution = self._forward()
-            self._watch(logits, solution, None)
+            logits, state, _ = self._forward()
+            self._watch(logits, state, None)
         results = []
         for k, seed in enumerate(self.seeds):
             lines = self.history[k]
@@ -207,26 +207,33 @@ class Runs:
     def _identity(self) -> dict[str, Any]:
         return {"row": self.key, "seeds": self.seeds, "settings": self.settings.plain(), "device": self.device.type}
 
-    def _forward(self) -> tuple[Tensor, cn.Solution | None]:
-        """Logits of all documents, shape (runs, documents, classes)."""
+    def _forward(self) -> tuple[Tensor, Tensor | None, cn.Solution | None]:
+        """Logits of all documents, shape (runs, documents, classes), the states that they are read from, and how found.
+
+        States and solution are None where there is no recurrent network.
+        """
         if self.row.way is None:
-            return self.model["readout"](self.features), None
+            return self.model["readout"](self.features), None, None
         if torch.is_grad_enabled():
             way = self.row.way(self.numbers, self.generators)
-            forward, gradient = cn.Picard(steps=way.steps), way.gradient
         else:
-            forward, gradient = cn.Picard(steps=self.settings.steps), cn.Implicit()
-        layer = cn.EquilibriumLayer(self.model["cell"], forward, gradient, throw=False)
+            way = Way(self.settings.steps, cn.Implicit())
+        cell = self.model["cell"]
+        layer = cn.EquilibriumLayer(cell, cn.Picard(steps=way.steps), way.gradient, throw=False)
         solution = layer.solve(self.features, self.features)
-        return self.model["readout"](solution.value), solution
+        state = solution.value
+        for _ in range(way.beyond):
+            with torch.no_grad():
+                moved = cell(self.features, state) - state
+            state = state + moved
+        return self.model["readout"](state), state, solution
 
-    def _watch(self, logits: Tensor, solution: cn.Solution | None, losses: Tensor | None) -> None:
+    def _watch(self, logits: Tensor, state: Tensor | None, losses: Tensor | None) -> None:
         """Write down where every run stands."""
         right = {name: self._right(logits, name) for name in Split._fields}
         away: list[float | None] = [None] * len(self.seeds)
-        if solution is not None:
-            # At the state that is read: the forward method of rows that truncate stops steps before it.
-            z = solution.value.detach()
+        if state is not None:
+            z = state.detach()
             with torch.no_grad():
                 moved = (self.model["cell"](self.features, z) - z).flatten(1).norm(dim=1)
             away = [_finite(number) for number in (moved / z.flatten(1).norm(dim=1)).tolist()]

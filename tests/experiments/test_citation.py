@@ -88,7 +88,7 @@ def dense_gradients(runs, graph, backward):
     """Of the mean cross-entropy in the cell's weights, seed 0: by a dense loop and a dense solve, in float64.
 
     Args:
-        backward: "all" steps of the loop, its last "K", or a function (J, g) -> w at the last state.
+        backward: "all" steps of the loop, its last "K", or a function (J, g) -> w with J at the last state but one.
     """
     adjacent, steps = adjacency(graph), runs.settings.steps
     p = {name: value.detach().clone().requires_grad_() for name, value in runs.model["cell"].named_parameters()}
@@ -103,6 +103,7 @@ def dense_gradients(runs, graph, backward):
 
     z = runs.features[0]
     for k in range(steps):
+        before = z
         if isinstance(backward, int) and k == steps - backward:
             z = z.detach()
         if callable(backward):
@@ -112,9 +113,10 @@ def dense_gradients(runs, graph, backward):
         return torch.autograd.grad(loss(z), list(p.values()))
     z = z.detach().requires_grad_()
     (g,) = torch.autograd.grad(loss(z), z)
-    jacobian = torch.autograd.functional.jacobian(lambda a: gru(adjacent, p, a), z.detach())
+    before = before.detach()
+    jacobian = torch.autograd.functional.jacobian(lambda a: gru(adjacent, p, a), before)
     w = backward(jacobian.reshape(z.numel(), z.numel()).detach(), g.flatten())
-    return torch.autograd.grad(gru(adjacent, p, z.detach()), list(p.values()), w.view_as(z))
+    return torch.autograd.grad(gru(adjacent, p, before), list(p.values()), w.view_as(z))
 
 
 def own_gradients(runs):
