@@ -8,7 +8,8 @@ from cde_nets.data.citation import CitationGraph
 STATISTICS = {"cora": (2708, 5429, 7, 1433), "pubmed": (19717, 44338, 3, 500)}
 COLUMNS = ("nodes", "edges", "classes", "features")
 
-# Test accuracy on Cora in percent: mean and spread of ten runs.
+RUNS = 10
+# Test accuracy on Cora in percent: mean and spread of that many runs.
 ACCURACY = {
     "baseline": (39.96, 3.4),
     "bptt": (24.48, 6.6),

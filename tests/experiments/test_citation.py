@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from typer.testing import CliRunner
 
@@ -12,7 +13,7 @@ from cde_nets.data.citation import CitationGraph, load_citation
 from experiments.citation import command, paper
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import principal_components, sizes, split
-from experiments.citation.report import markdown, picture
+from experiments.citation.report import _apart, markdown, picture
 from experiments.citation.results import Results, percent
 from experiments.citation.rows import ROWS, Numbers
 from experiments.citation.training import Prepared, Runs, run, settings_of
@@ -441,8 +442,17 @@ def test_means_and_spreads_are_statistics():
 def test_the_tables_show_what_is_missing_as_missing(graph, tmp_path):
     empty = Results(tmp_path / "none", settings(graph))
     text = markdown(graph, settings(graph), empty)
-    assert "| RBP | 29.25 ± 3.3 |  |  | 0 | 0 |  |" in text
+    assert "| RBP | 29.25 ± 3.3 |  |  |  | 0 | 0 |  |" in text
     assert picture(graph, empty).axes
+
+
+def test_how_far_means_are_apart_is_welchs_statistic():
+    runs = [{"test_accuracy": value} for value in (0.25, 0.5, 0.625)]
+    # Ten numbers with the printed mean and spread.
+    theirs = 29.25 + 3.3 * scipy.stats.zscore(np.arange(10.0), ddof=1)
+    expected = scipy.stats.ttest_ind([25, 50, 62.5], theirs, equal_var=False).statistic
+    assert _apart((29.25, 3.3), runs) == f"{expected:+.1f}"
+    assert _apart((29.25, 3.3), runs[:1]) == ""
 
 
 def test_the_published_cora_has_the_papers_statistics():
