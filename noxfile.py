@@ -64,8 +64,10 @@ def tests(session: nox.Session, torch: str) -> None:
     locked = session.run("python", "-c", "import importlib.metadata as m; print(m.requires('torch'))", silent=True)
     if torch == LOCKED and "nvidia" in str(locked):
         session.install(*HASHED, "-r", str(REQUIREMENTS / "cuda.txt"))
-    # triton, which torch's CUDA builds fix for themselves, stands in the lock of the locked torch.
     session.install(*HASHED, "-r", str(REQUIREMENTS / "locked.txt"))
+    if torch != LOCKED:
+        # Another torch asks for a triton and a SymPy of its own.
+        session.install(*options, *index, *wanted)
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
     session.run("python", "-m", "pytest", *(session.posargs or ("-n", "auto", "--dist", "worksteal")))
 

@@ -19,7 +19,7 @@ from cde_nets.gradient.declared import Randomness, undeclared
 from cde_nets.options import suggest
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
 from cde_nets.solver.flow.torchdiffeq import adapts, check_method, check_options
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import listed, opaque
 
 _OURS = {
     "euler": "euler",
@@ -178,7 +178,7 @@ class Call:
         self, gradient: Gradient, leaves: tuple[Tensor, ...], *, differentiate_end: bool = True
     ) -> Tensor | None:
         """The flat states at the times, shape (times, numbers); None where fixed steps left the finite numbers."""
-        flat, field, times = self.layout.flatten(self.y0), FlatField(self.func, self.layout), self.t.tolist()
+        flat, field, times = self.layout.flatten(self.y0), FlatField(self.func, self.layout), listed(self.t)
         if len(times) == 1:
             return flat[None]
         if times[0] == times[1]:
@@ -307,18 +307,18 @@ class Call:
                 )
             return [float(time) for time in grid]
         if step is None:
-            return [float(time) for time in t.tolist()]
+            return [float(time) for time in listed(t)]
         span, width = (t[-1] - t[0]).abs(), torch.as_tensor(step, dtype=t.dtype, device=t.device).abs()
         steps = int(torch.ceil(span / width).item())
         # In the precision of the times, as the library's grid is.
         offsets = torch.arange(steps, dtype=t.dtype, device=t.device) * width
         inner = (t[0] + torch.copysign(offsets, t[-1] - t[0]))[offsets < span]
-        return [*inner.tolist(), float(t[-1])]
+        return [*listed(inner), float(t[-1])]
 
     def _find(self, event_fn: Function) -> float:
         """When the event is, to the precision of the steps' continuous extension."""
         with torch.no_grad():
-            here, there = self.t.tolist()
+            here, there = listed(self.t)
             x = self.layout.flatten(self.y0)
             clock = self.t[0].to(device=x.device, dtype=self.layout.dtype.to_real())
             crossing = crossing_of(event_fn, self.layout, clock, self.y0)

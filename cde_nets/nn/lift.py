@@ -64,21 +64,13 @@ class ConvLift(nn.Module):
         """Of the state."""
         return int(np.prod(self.shape))
 
-    def check(self, images: Tensor) -> None:
-        """Refuse what `forward` would.
-
-        Raises:
-            ValueError: no floating tensor of shape (batch, size, size), or one of another dtype or device.
-        """
-        floats("images", images, (None, self.size, self.size), self.kernels)
-
     def forward(self, images: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch dim"]:
         """Images of any brightness scale, shape (batch, size, size), to flat states, shape (batch, dim).
 
         Raises:
             ValueError: another shape or dtype.
         """
-        self.check(images)
+        floats("images", images, (None, self.size, self.size), self.kernels)
         # One channel is its own channels_last: said so, the convolution writes its output in the states' flat order.
         one = standardize(images)[:, None].to(memory_format=torch.channels_last)
         lifted = functional.conv2d(one, self.kernels, stride=self.stride, padding=self.kernels.shape[-1] // 2)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cde_nets.door import floats
 from cde_nets.nn.flow import ControlledODE
 from cde_nets.nn.lift import ConvLift
 from cde_nets.nn.readout import Readout
@@ -86,7 +87,7 @@ class Network(Trainable):
         """
         # A normalization stays in its space: only the lift knows which that is.
         if isinstance(self.lift, ConvLift):
-            self.lift.check(data)
+            floats("images", data, (None, self.lift.size, self.lift.size), self.lift.kernels)
         prepared: Tensor = self.normalization(data)
         return prepared
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.method import Iterate, Scheme
-from cde_nets.solver.opaque import surely_finite, surely_none
+from cde_nets.solver.opaque import listed, surely_finite, surely_none
 from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
@@ -95,7 +95,7 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
 
 def _read(scheme: Scheme, state: Iterate) -> list[int]:
     running, signals = state.running.sum(), scheme.signals(state)
-    return torch.stack([running, *signals]).tolist() if signals else [int(running)]
+    return listed(torch.stack([running, *signals])) if signals else [int(running)]
 
 
 def _settle(before: Iterate, after: Iterate) -> Iterate:

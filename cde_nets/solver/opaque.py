@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,12 @@ def surely_finite(x: Tensor) -> bool:
     """Whether all numbers are finite, likewise; not where their sum overflows."""
     # What is not finite stays so in every sum.
     return readable(x) and cmath.isfinite(x.detach().sum().item())
+
+
+def listed(x: Tensor) -> list[Any]:
+    """The numbers of a vector, wrapped by torch.func or not."""
+    # What is wrapped has no storage: torch 2.6's tolist asks for it.
+    return [number.item() for number in x] if transformed() else x.tolist()
 
 
 def version(x: Tensor) -> int:
