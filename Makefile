@@ -75,7 +75,7 @@ lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest o
 hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour and a half; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
 
-citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. A day and a half of one core; goes on where it stood.
+citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. Some twenty hours of one idle core; goes on where it stood.
 	$(BIN)/python -m experiments.citation --publish docs $(OPTIONS)
 
 estimators: .venv/ready  ## The scikit-learn estimators beside scikit-learn's own: docs' figure and table.
