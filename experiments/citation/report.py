@@ -31,17 +31,17 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         "",
         f"{graph.self_citations} documents cite themselves, {graph.isolated} have no edge.",
         "",
-        f"### Table A3: test accuracy on {graph.name.capitalize()}, %",
+        f"### Table A3: accuracy on {graph.name.capitalize()}, %",
         "",
-        "| | paper | here | apart | validation | runs | stopped | backward unsolved |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | paper | test | apart | validation | apart | runs | stopped | backward unsolved |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in ROWS.items():
         runs = results.of(key)
         printed = paper.ACCURACY.get(key) if graph.name == "cora" else None
         lines.append(
-            f"| {row.title} | {_words(printed)} | {_words(_mean(runs, 'test_accuracy'), len(runs))} | "
-            f"{_apart(printed, runs)} | {_words(_mean(runs, 'validation_accuracy'), len(runs))} | {len(runs)} | "
+            f"| {row.title} | {_words(printed)} | {_beside(printed, runs, 'test_accuracy')} | "
+            f"{_beside(printed, runs, 'validation_accuracy')} | {len(runs)} | "
             f"{sum(run['stopped_at'] is not None for run in runs)} | {_unsolved(runs)} |"
         )
     train, validation, test = settings.counts
@@ -50,7 +50,7 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         f"{settings.epochs} epochs, state of {settings.size} numbers, {settings.steps} steps, truncation "
         f"{settings.truncation}, {train} / {validation} / {test} documents, weights: {settings.weights.value}. Mean ± "
         "standard deviation over runs, each with a split and weights of its own; the epoch is chosen by the validation "
-        f"accuracy of every {settings.every} epochs. Apart: here less the paper, in standard errors of that difference "
+        f"accuracy of every {settings.every} epochs. Apart: less the paper's, in standard errors of that difference "
         f"(the paper's of {paper.RUNS} runs). Stopped: runs whose gradient became infinite or NaN, which keep "
         "their weights from there on. Backward unsolved: the share of epochs in which the linear problem was not "
         "solved, so that the recurrent unit got no gradient.",
@@ -125,12 +125,17 @@ def _words(pair: tuple[float, float] | None, runs: int = 10) -> str:
     return f"{pair[0]:.2f} ± {pair[1]:.1f}" if runs > 1 else f"{pair[0]:.2f}"
 
 
-def _apart(printed: tuple[float, float] | None, runs: list[dict[str, Any]]) -> str:
-    """How many standard errors the means are apart; nothing where one of them has no spread."""
-    if printed is None or len(runs) < 2:
+def _beside(printed: tuple[float, float] | None, runs: list[dict[str, Any]], what: str) -> str:
+    """Two entries: a mean, and how many standard errors it is from the paper's where both have a spread."""
+    pair = _mean(runs, what)
+    return f"{_words(pair, len(runs))} | {_apart(printed, pair, len(runs))}"
+
+
+def _apart(printed: tuple[float, float] | None, pair: tuple[float, float] | None, runs: int) -> str:
+    if printed is None or pair is None or runs < 2:
         return ""
-    mean, spread = percent([run["test_accuracy"] for run in runs])
-    return f"{(mean - printed[0]) / math.sqrt(spread**2 / len(runs) + printed[1] ** 2 / paper.RUNS):+.1f}"
+    mean, spread = pair
+    return f"{(mean - printed[0]) / math.sqrt(spread**2 / runs + printed[1] ** 2 / paper.RUNS):+.1f}"
 
 
 def _unsolved(runs: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from cde_nets.data.citation import CitationGraph, load_citation
 from experiments.citation import command, paper
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import principal_components, sizes, split
-from experiments.citation.report import _apart, markdown, picture
+from experiments.citation.report import _beside, markdown, picture
 from experiments.citation.results import Results, percent
 from experiments.citation.rows import ROWS, Numbers
 from experiments.citation.training import Prepared, Runs, run, settings_of
@@ -442,17 +442,18 @@ def test_means_and_spreads_are_statistics():
 def test_the_tables_show_what_is_missing_as_missing(graph, tmp_path):
     empty = Results(tmp_path / "none", settings(graph))
     text = markdown(graph, settings(graph), empty)
-    assert "| RBP | 29.25 ± 3.3 |  |  |  | 0 | 0 |  |" in text
+    assert "| RBP | 29.25 ± 3.3 |  |  |  |  | 0 | 0 |  |" in text
     assert picture(graph, empty).axes
 
 
 def test_how_far_means_are_apart_is_welchs_statistic():
-    runs = [{"test_accuracy": value} for value in (0.25, 0.5, 0.625)]
+    runs = [{"validation_accuracy": value} for value in (0.25, 0.5, 0.625)]
     # Ten numbers with the printed mean and spread.
     theirs = 29.25 + 3.3 * scipy.stats.zscore(np.arange(10.0), ddof=1)
     expected = scipy.stats.ttest_ind([25, 50, 62.5], theirs, equal_var=False).statistic
-    assert _apart((29.25, 3.3), runs) == f"{expected:+.1f}"
-    assert _apart((29.25, 3.3), runs[:1]) == ""
+    assert _beside((29.25, 3.3), runs, "validation_accuracy") == f"45.83 ± 19.1 | {expected:+.1f}"
+    assert _beside((29.25, 3.3), runs[:1], "validation_accuracy") == "25.00 | "
+    assert _beside(None, runs, "validation_accuracy") == "45.83 ± 19.1 | "
 
 
 def test_the_published_cora_has_the_papers_statistics():
