@@ -93,7 +93,7 @@ def _citation() -> None:
         command,
         some_graph=lambda *given, **options: made,
         run=partial(run, seconds=0.0),
-        QUICK={"epochs": 6, "every": 2, "steps": 20, "products": 10},
+        QUICK={"epochs": 6, "every": 2, "steps": 20},
         SIZES={command.Dataset.CORA: 8},
     )
 

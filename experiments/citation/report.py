@@ -135,7 +135,9 @@ def _apart(printed: tuple[float, float] | None, pair: tuple[float, float] | None
     if printed is None or pair is None or runs < 2:
         return ""
     mean, spread = pair
-    return f"{(mean - printed[0]) / math.sqrt(spread**2 / runs + printed[1] ** 2 / paper.RUNS):+.1f}"
+    apart = (mean - printed[0]) / math.sqrt(spread**2 / runs + printed[1] ** 2 / paper.RUNS)
+    # No minus before a zero.
+    return f"{round(apart, 1) + 0.0:+.1f}"
 
 
 def _unsolved(runs: list[dict[str, Any]]) -> str:
