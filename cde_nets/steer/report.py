@@ -66,10 +66,6 @@ def _no_start(search: Search) -> tuple[SteerStatus, str]:
     return SteerStatus.NO_START, reason + (" before time was up" if search.late() else "")
 
 
-# Why the ODE misses targets that are in another order than their points.
-_LINE = "on the line no flow changes the order of points, as these targets ask"
-
-
 def _crossed(x: Tensor, ends: Tensor) -> bool:
     """Whether points of the line, shape (points, 1), are to change their order."""
     return x.shape[1] == 1 and not torch.equal(x.argsort(0), ends.argsort(0))
@@ -77,7 +73,8 @@ def _crossed(x: Tensor, ends: Tensor) -> bool:
 
 def _in_words(search: Search, best: Found, task: Task, refined: float) -> tuple[SteerStatus, str]:
     reason = f"residual {best.nearest:.1e} at lambda {best.lam:g}"
-    line = f"; {_LINE}" if _crossed(task.x, task.x + search.shift / best.lam) else ""
+    crossed = _crossed(task.x, task.x + search.shift / best.lam)
+    line = "; on the line no flow changes the order of points, as these targets ask" if crossed else ""
     if not search.solved:
         larger = "a larger lam" if task.readout == "difference" else "targets nearer to the points"
         if task.fields.tangent_to("sphere"):

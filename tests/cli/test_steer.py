@@ -44,7 +44,7 @@ def test_fields_points_and_targets_from_files(process, tmp_path):
 
 
 def test_steps_far_from_the_ode_are_told_with_the_option_that_helps(command, tmp_path):
-    # x' = u x^2 is carried from 1 to 100 by eight coarse steps, not by the ODE with the same control.
+    # x' = u x^2 is carried from 1 to 100 by four coarse steps, not by the ODE with the same control.
     (tmp_path / "fields.txt").write_text("symbols: x\nV1 = x^2\n")
     (tmp_path / "here.txt").write_text("1\n")
     (tmp_path / "there.txt").write_text("100\n")
