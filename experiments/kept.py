@@ -1,11 +1,17 @@
-"""What experiments keep of runs that are done: a JSON line each, so that a command goes on where it stood."""
+"""What experiments keep of runs that are done: a JSON line each, so that a command goes on where it stood.
+
+Commands that are given several times at once share their folder: each takes the runs that no other is at.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cde_nets.atomic import write_atomically
 from cde_nets.texts import read_objects
@@ -32,32 +38,84 @@ def read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
+# What names a run among those of the same settings, such as ("rbp", 3): the values of `Kept.names`.
+Name = tuple[str | int, ...]
+
+
 class Kept:
-    """Finished runs, all of the same settings, which every line holds.
+    """Finished runs, all of the same settings, which every line holds; several processes may add to them.
+
+    A run that a process is at is locked by the operating system, which frees it whatever ends the process. Locks, and
+    what is put aside of such runs, lie in the folder `unfinished` beside the file.
 
     Args:
         path: the file, which need not exist.
         settings: of the runs to come, as JSON knows them.
+        names: the entries of a row that tell runs apart.
 
     Attributes:
-        rows: a dict for each run, in the order in which they were done.
+        rows: a dict for each run, in the order in which they were done, as the file was when it was last looked at.
 
     Raises:
         ValueError: a line that is no run, or one of other settings: the message says which differ.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, settings
-        self.rows = read_lines(path, ["settings"])
+    def __init__(self, path: Path, settings: dict[str, Any], names: Sequence[str]) -> None:
+        self.path, self.settings, self.names = path, settings, names
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the file again, for what other processes have done.
+
+        Raises:
+            ValueError: as the class does.
+        """
+        self.rows = read_lines(self.path, ["settings", *self.names])
         for number, row in enumerate(self.rows, 1):
             self._check(row["settings"], number)
 
+    def has(self, run: Name) -> bool:
+        """Whether a run was done when the file was last looked at."""
+        return any(self._name(row) == run for row in self.rows)
+
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Keep runs; the file is whole at any moment."""
-        self.rows += [{**row, "settings": self.settings} for row in rows]
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
+        """Keep runs; the file is whole at any moment, and what others have added meanwhile stays."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, text.encode())
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self.refresh()
+            self.rows += [{**row, "settings": self.settings} for row in rows if not self.has(self._name(row))]
+            text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
+            write_atomically(self.path, text.encode())
+
+    @contextmanager
+    def claim(self, runs: Sequence[Name]) -> Iterator[list[Name]]:
+        """Those of some runs that are not done and that no other process is at; within it they are this one's alone."""
+        with ExitStack() as held:
+            free = []
+            for run in runs:
+                lock = FileLock(self._aside(run, "lock"))
+                try:
+                    held.enter_context(lock.acquire(timeout=0))
+                except Timeout:
+                    continue
+                # Before the lock is let go.
+                held.callback(Path(lock.lock_file).unlink, missing_ok=True)
+                free.append(run)
+            # Only now: what another process was at a moment ago may be done.
+            self.refresh()
+            yield [run for run in free if not self.has(run)]
+
+    def checkpoint(self, runs: Sequence[Name]) -> Path:
+        """Where what is not done of some runs, trained together, is put aside."""
+        return self._aside(runs[0], "safetensors")
+
+    def _name(self, row: dict[str, Any]) -> Name:
+        return tuple(row[name] for name in self.names)
+
+    def _aside(self, run: Name, kind: str) -> Path:
+        folder = self.path.parent / "unfinished"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{'-'.join(map(str, run))}.{kind}"
 
     def _check(self, found: Any, number: int) -> None:
         if not isinstance(found, dict):

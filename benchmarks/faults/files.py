@@ -44,7 +44,8 @@ def parts(folder: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".part")
+    # Locks hold nothing.
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".part", ".lock"))
 
 
 def _read(path: Path) -> Any:

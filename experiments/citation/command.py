@@ -113,7 +113,7 @@ def _groups(keys: list[str], seeds: int, batch: int, results: Results) -> Iterat
     """Runs that are not done, some at once; by seeds, so that a table that is not full yet compares like with like."""
     columns = []
     for key in keys:
-        left = [seed for seed in range(seeds) if not results.has(key, seed)]
+        left = [seed for seed in range(seeds) if not results.has((key, seed))]
         size = 1 if ROWS[key].alone else batch
         columns.append([(key, left[first : first + size]) for first in range(0, len(left), size)])
     groups = [group for column in columns for group in column]
@@ -131,13 +131,21 @@ def _train(
     with progress(*columns, TimeRemainingColumn()) as bar:
         total = sum(ROWS[key].cost * settings.epochs for key, _ in groups)
         task = bar.add_task("citation", total=total)
-        checkpoint = results.path.with_name("checkpoint.safetensors")
         for key, seeds in groups:
-            bar.update(task, description=f"{ROWS[key].title}, seeds {seeds[0]} to {seeds[-1]}")
-            runs = Runs(key, seeds, settings, data, device)
             cost = ROWS[key].cost
-            results.add(run(runs, checkpoint, lambda cost=cost: bar.advance(task, cost)))  # type: ignore[misc]
-            checkpoint.unlink(missing_ok=True)
+            with results.claim([(key, seed) for seed in seeds]) as ours:
+                if not ours:
+                    total -= cost * settings.epochs
+                    bar.update(task, total=total)
+                    continue
+                own = [int(seed) for _, seed in ours]
+                bar.update(task, description=f"{ROWS[key].title}, seeds {own[0]} to {own[-1]}")
+                runs, checkpoint = Runs(key, own, settings, data, device), results.checkpoint(ours)
+                results.add(run(runs, checkpoint, lambda cost=cost: bar.advance(task, cost)))  # type: ignore[misc]
+                checkpoint.unlink(missing_ok=True)
+    results.refresh()
+    if left := sum(not results.has((key, seed)) for key, seeds in groups for seed in seeds):
+        notify(f"{left} runs are with other processes; what follows is of those that are done.")
 
 
 if __name__ == "__main__":

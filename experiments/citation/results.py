@@ -23,11 +23,7 @@ class Results(Kept):
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        super().__init__(path, settings.plain())
-
-    def has(self, row: str, seed: int) -> bool:
-        """Whether a run is done."""
-        return any(done["row"] == row and done["seed"] == seed for done in self.rows)
+        super().__init__(path, settings.plain(), ("row", "seed"))
 
     def of(self, row: str) -> list[dict[str, Any]]:
         """The runs of a row, by seed."""

@@ -130,17 +130,26 @@ def _train(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    checkpoint = results.folder / "checkpoint.safetensors"
     with progress(*columns, speed_estimate_period=600) as bar:
-        task = bar.add_task("", total=sum(len(some) for _, some in todo) * settings.epochs * len(images))
+        updates = settings.epochs * len(images)
+        total = sum(len(some) for _, some in todo) * updates
+        task = bar.add_task("", total=total)
         for cell, some in todo:
-            bar.update(task, description=str(cell))
+            with results.claim([(cell.row, cell.steps, trial) for trial in some]) as ours:
+                total -= (len(some) - len(ours)) * updates
+                bar.update(task, description=str(cell), total=total)
+                if not ours:
+                    continue
+                own, checkpoint = [int(trial) for _, _, trial in ours], results.checkpoint(ours)
 
-            def advance(updates: int, some: list[int] = some) -> None:
-                bar.advance(task, updates * len(some))
+                def advance(done: int, count: int = len(ours)) -> None:
+                    bar.advance(task, done * count)
 
-            results.add(Batch(settings, cell, some, images, checkpoint).run(advance))
-            checkpoint.unlink(missing_ok=True)
+                results.add(Batch(settings, cell, own, images, checkpoint).run(advance))
+                checkpoint.unlink(missing_ok=True)
+    results.refresh()
+    if others := sum(trial in results.missing(cell, trials) for cell, some in todo for trial in some):
+        notify(f"{others} trials are with other processes; what follows is of those that are done.")
 
 
 def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor, as_json: bool) -> None:

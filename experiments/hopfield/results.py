@@ -29,7 +29,7 @@ class Results(Kept):
 
     def __init__(self, folder: Path, settings: Settings, images: Tensor) -> None:
         digest = hashlib.sha256(images.cpu().numpy().astype(np.uint8).tobytes()).hexdigest()[:16]
-        super().__init__(folder / "trials.jsonl", {**asdict(settings), "images": digest})
+        super().__init__(folder / "trials.jsonl", {**asdict(settings), "images": digest}, ("row", "steps", "trial"))
         self.folder = folder
 
     def of(self, cell: Cell, trials: int | None = None) -> list[dict[str, Any]]:

@@ -306,7 +306,7 @@ def test_settings_that_are_null_are_not_settings_that_are_missing(tmp_path):
     path = tmp_path / "kept.jsonl"
     path.write_text(json.dumps({"settings": {"a": 1, "b": None}}) + "\n")
     with pytest.raises(ValueError, match="b None there, 'nothing' now"):
-        Kept(path, {"a": 1})
+        Kept(path, {"a": 1}, ())
 
 
 @pytest.mark.parametrize("part", ["dtype", "exponents", "kind"])

@@ -423,7 +423,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(graph, prepared, tmp_pat
 def test_results_of_other_settings_and_broken_lines_are_refused(graph, tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps({"row": "rbp", "seed": 0, "settings": settings(graph).plain()}) + "\n")
-    assert Results(path, settings(graph)).has("rbp", 0)
+    assert Results(path, settings(graph)).has(("rbp", 0))
+    assert not Results(path, settings(graph)).has(("rbp", 1))
     with pytest.raises(ValueError, match="steps 8 there, 9 now"):
         Results(path, settings(graph, steps=9))
     path.write_text('{"row": "rb')

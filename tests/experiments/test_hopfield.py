@@ -315,7 +315,7 @@ def test_the_command_goes_on_where_it_stood_and_refuses_other_settings(tmp_path,
     added = [(row["row"], row["trial"]) for row in map(json.loads, lines.splitlines()[4:])]
     # By trials, so that all cells grow together.
     assert added == [("dense", 0), ("dense", 1), ("dense", 2), ("neumann", 2)]
-    assert not (out / "checkpoint.safetensors").exists()
+    assert not any((out / "unfinished").iterdir())
     content = json.loads((tmp_path / "docs" / "results" / "hopfield.json").read_text())
     assert {(c["row"], c["steps"]): c["trials"] for c in content["cells"]} == {
         ("neumann", 10): 3,

@@ -43,7 +43,7 @@ def _kept(folder: Path) -> Reader:
     good = "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     def read(path: Path, raw: bytes) -> None:
-        found = Kept(path, settings)
+        found = Kept(path, settings, ("seed",))
         same(all(row["settings"] == settings for row in found.rows), True, "settings")
         same(len(found.rows), len(raw.decode().splitlines()), "lines")
 
