@@ -43,7 +43,7 @@ from cde_nets.pretrained import pretrained_path
 from cde_nets.train import load_network
 from experiments.at_hand import few_images
 from experiments.command import Json, Quick, allowed, begin
-from experiments.kept import read_lines
+from experiments.kept import Lines
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -80,18 +80,16 @@ def certificates(
     images = data.test.images
     most = min(most or (2 if quick else len(images)), len(images))
     out = begin(out, publish, quick=quick)
-    kept = out / "certificates.jsonl"
-    rows = read_lines(kept, ("proved", "time_limit"))
+    kept = Lines(out / "certificates.jsonl", ("network", "images", "seed", "points", "proved", "time_limit"))
     # The images carried are told apart by what they are, not by where they came from.
     key = {"network": digest, "images": hashlib.sha256(images.tobytes()).hexdigest(), "seed": seed}
     series: list[dict[str, Any]] = []
     for points in sizes(most):
-        row = _find(rows, {**key, "points": points}, seconds)
+        row = _find(kept.rows, {**key, "points": points}, seconds)
         if row is None:
             state = torch.from_numpy(images[:points]).float() / 255
             row = {**key, **_measure(trained, state, seconds, seed)}
-            rows.append(row)
-            write_atomically(kept, "".join(json.dumps(line) + "\n" for line in rows).encode())
+            kept.add([row])
         series.append(row)
         if not row["proved"]:
             break

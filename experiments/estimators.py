@@ -12,7 +12,6 @@ Subject: Estimators
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -38,9 +37,10 @@ from threadpoolctl import threadpool_limits
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import notify
 from cde_nets.plot.style import COLOURS, figure, styled
 from experiments.command import Json, Quick, begin, leave
-from experiments.kept import read_lines
+from experiments.kept import Lines
 from experiments.pages import fill
 from experiments.shown import progress
 
@@ -78,19 +78,15 @@ def estimators(
     """Cross-validate; write estimators.json, estimators.md and estimators.png. A run that was stopped goes on."""
     out = begin(out, publish, quick=quick, page=PAGE, mark="estimators")
     torch.set_num_threads(threads)
-    kept = out / "folds.jsonl"
-    lines = read_lines(kept, ("data", "model", "seed"))
-    done = {(row["data"], row["model"], row["seed"]): row for row in lines}
+    kept = Lines(out / "folds.jsonl", ("data", "model", "seed"))
     names = QUICK if quick else tuple(DATA)
     cells = [(n, m, s) for s in range(seed, seed + (1 if quick else seeds)) for n in names for m in MODELS]
     with progress() as bar, threadpool_limits(threads):
         task = bar.add_task("estimators", total=len(cells))
-        for cell in cells:
-            if cell not in done:
-                done[cell] = measure(*cell)
-                write_atomically(kept, "".join(json.dumps(row) + "\n" for row in done.values()).encode())
-            bar.advance(task)
-    rows = [done[cell] for cell in cells]
+        for (cell,) in kept.each([[cell] for cell in cells], notify):
+            bar.update(task, completed=sum(map(kept.has, cells)))
+            kept.add([measure(*cell)])
+    rows = [kept.find(cell) for cell in cells]
     summed = summary(rows)
     pictured, table = picture(summed), markdown(summed)
     write_atomically(out / "estimators.md", table.encode())

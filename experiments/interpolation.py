@@ -19,11 +19,10 @@ Source: Cuchiero, lecture 2, main result
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,9 +36,10 @@ from rich.table import Table
 
 import cde_nets as cn
 from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import notify
 from cde_nets.plot.style import COLOURS, figure, save, styled
 from experiments.command import Json, Quick, begin, less
-from experiments.kept import read_lines
+from experiments.kept import Lines
 from experiments.shown import progress, say
 
 app = typer.Typer(add_completion=False)
@@ -140,23 +140,19 @@ def interpolation(
     """Steer points to targets many times; write trials.jsonl and interpolation.png."""
     torch.set_num_threads(threads)
     out = begin(out, publish, quick=quick)
-    kept = out / "trials.jsonl"
-    rows = read_lines(kept, list(Trial.__dataclass_fields__))
-    done = {_key(row) for row in rows}
-    wanted = [
-        t for p in part or list(Part) for t in trials(p, min(seeds, MOST_SEEDS[p])) if _key(asdict(t)) not in done
-    ]
+    kept = Lines(out / "trials.jsonl", list(Trial.__dataclass_fields__))
+    wanted = [astuple(t) for p in part or list(Part) for t in trials(p, min(seeds, MOST_SEEDS[p]))]
     with progress() as bar:
         task = bar.add_task("trials", total=len(wanted))
-        for trial in wanted:
-            rows.append(measure(trial))
-            write_atomically(kept, "".join(json.dumps(row) + "\n" for row in rows).encode())
-            bar.advance(task)
+        for (trial,) in kept.each([[trial] for trial in wanted], notify):
+            bar.update(task, completed=sum(map(kept.has, wanted)))
+            kept.add([measure(Trial(*trial))])
+    rows = kept.rows
     pictured = picture(rows)
     save(pictured, out / "interpolation.png")
     if publish is not None:
         write_atomically(publish / "images" / "interpolation.png", (out / "interpolation.png").read_bytes())
-        write_atomically(publish / "results" / "interpolation.jsonl", kept.read_bytes())
+        write_atomically(publish / "results" / "interpolation.jsonl", kept.path.read_bytes())
     say(as_json, {"trials": rows}, table(rows))
 
 
@@ -340,10 +336,6 @@ def _cases(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, A
         names = ("part", "family", "dim", "count", "points", "steps", "lam", "refine_to")
         found.setdefault(tuple(row[name] for name in names), []).append(row)
     return found
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row[name] for name in Trial.__dataclass_fields__])
 
 
 if __name__ == "__main__":

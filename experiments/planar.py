@@ -23,7 +23,6 @@ Source: Dupont, Doucet and Teh 2019
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,10 +39,10 @@ from rich.table import Table
 from torch import Tensor
 
 import cde_nets as cn
-from cde_nets.atomic import write_atomically
+from cde_nets.cli.console import notify
 from cde_nets.plot.style import COLOURS, figure, styled
 from experiments.command import Json, Quick, begin, leave, less
-from experiments.kept import read_lines
+from experiments.kept import Lines
 from experiments.shown import progress
 
 app = typer.Typer(add_completion=False)
@@ -94,31 +93,19 @@ def planar(
     torch.set_num_threads(threads)
     if quick:
         seeds, evaluations = 1, min(evaluations, 10)
-    kept = out / "networks.jsonl"
-    done = earlier(kept, evaluations)
-    cells = [Cell(data, dim, n) for data in DATA for dim in DIMS for n in range(seed, seed + seeds)]
+    kept = Lines(out / "networks.jsonl", ("data", "dim", "seed", "evaluations_allowed"))
+    cells = [(data, dim, n, evaluations) for data in DATA for dim in DIMS for n in range(seed, seed + seeds)]
     with progress() as bar:
         task = bar.add_task("planar", total=len(cells) * evaluations)
-        for number, cell in enumerate(cells):
-            if cell not in done:
-                done[cell] = train(cell, evaluations, lambda: bar.advance(task))
-                lines = [json.dumps(row) + "\n" for row in done.values()]
-                write_atomically(kept, "".join(lines).encode())
+        for (cell,) in kept.each([[cell] for cell in cells], notify):
             # Searches may end early.
-            bar.update(task, completed=(number + 1) * evaluations)
-    rows = [done[cell] for cell in cells]
+            bar.update(task, completed=sum(map(kept.has, cells)) * evaluations)
+            kept.add([train(Cell(*cell[:3]), evaluations, lambda: bar.advance(task))])
+    rows = [kept.find(cell) for cell in cells]
     pictured = picture(rows)
     said = [{name: value for name, value in row.items() if name not in ("control", "scale")} for row in rows]
     content = {"seed": seed, "evaluations": evaluations, "means": means(rows), "rows": said}
     leave("planar", out, publish, content, pictured, _table(rows), as_json=as_json)
-
-
-def earlier(file: Path, evaluations: int) -> dict[Cell, dict[str, Any]]:
-    """Finished networks of a run with as many evaluations."""
-    rows = read_lines(file, ("data", "dim", "seed", "evaluations_allowed"))
-    return {
-        Cell(row["data"], row["dim"], row["seed"]): row for row in rows if row["evaluations_allowed"] == evaluations
-    }
 
 
 def curve(data: str, label: int, s: NDArray[np.float64]) -> NDArray[np.float64]:

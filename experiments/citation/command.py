@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
 from experiments.command import Json, Quick, allowed, begin
+from experiments.kept import Name
 from experiments.pages import fill
 from experiments.shown import progress, say
 
@@ -80,7 +81,7 @@ def citation(
         results = Results(out / "results.jsonl", settings)
     except (ValueError, DataUnavailableError) as error:
         raise typer.BadParameter(str(error)) from error
-    groups = list(_groups(keys, seeds, batch, results))
+    groups = _groups(keys, seeds, batch, results)
     if groups:
         try:
             _train(groups, Prepared(graph, settings.size), settings, results, place)
@@ -109,43 +110,38 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _groups(keys: list[str], seeds: int, batch: int, results: Results) -> Iterator[tuple[str, list[int]]]:
+def _groups(keys: list[str], seeds: int, batch: int, results: Results) -> list[list[Name]]:
     """Runs that are not done, some at once; by seeds, so that a table that is not full yet compares like with like."""
-    columns = []
+    groups = []
     for key in keys:
-        left = [seed for seed in range(seeds) if not results.has((key, seed))]
+        left = [(key, seed) for seed in range(seeds) if not results.has((key, seed))]
         size = 1 if ROWS[key].alone else batch
-        columns.append([(key, left[first : first + size]) for first in range(0, len(left), size)])
-    groups = [group for column in columns for group in column]
-    yield from sorted(groups, key=lambda group: group[1][0])
+        groups += [left[first : first + size] for first in range(0, len(left), size)]
+    return sorted(groups, key=lambda group: group[0][1])
 
 
 def _train(
-    groups: list[tuple[str, list[int]]],
+    groups: list[list[Name]],
     data: Prepared,
     settings: Settings,
     results: Results,
     device: torch.device,
 ) -> None:
+    def cost(run: Name) -> float:
+        return ROWS[run[0]].cost
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    runs = [run for group in groups for run in group]
     with progress(*columns, TimeRemainingColumn()) as bar:
-        total = sum(ROWS[key].cost * settings.epochs for key, _ in groups)
-        task = bar.add_task("citation", total=total)
-        for key, seeds in groups:
-            cost = ROWS[key].cost
-            with results.claim([(key, seed) for seed in seeds]) as ours:
-                if not ours:
-                    total -= cost * settings.epochs
-                    bar.update(task, total=total)
-                    continue
-                own = [int(seed) for _, seed in ours]
-                bar.update(task, description=f"{ROWS[key].title}, seeds {own[0]} to {own[-1]}")
-                runs, checkpoint = Runs(key, own, settings, data, device), results.checkpoint(ours)
-                results.add(run(runs, checkpoint, lambda cost=cost: bar.advance(task, cost)))  # type: ignore[misc]
-                checkpoint.unlink(missing_ok=True)
-    results.refresh()
-    if left := sum(not results.has((key, seed)) for key, seeds in groups for seed in seeds):
-        notify(f"{left} runs are with other processes; what follows is of those that are done.")
+        task = bar.add_task("citation", total=settings.epochs * sum(map(cost, runs)))
+        for ours in results.each(groups, notify):
+            key, seeds = ours[0][0], [seed for _, seed in ours]
+            done = settings.epochs * sum(cost(run) for run in runs if results.has(run))
+            bar.update(task, description=f"{ROWS[key].title}, seeds {seeds[0]} to {seeds[-1]}", completed=done)
+            advance = partial(bar.advance, task, sum(map(cost, ours)))
+            checkpoint = results.checkpoint(ours)
+            results.add(run(Runs(key, seeds, settings, data, device), checkpoint, advance))
+            checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -118,10 +118,10 @@ def _train(
     """All trials that are not done, batch by batch; whatever is done is kept at once."""
     todo = []
     for cell in cells:
-        left = results.missing(cell, trials)
-        todo += [(cell, left[k : k + batch]) for k in range(0, len(left), batch)]
+        left = [(cell.row, cell.steps, trial) for trial in results.missing(cell, trials)]
+        todo += [left[k : k + batch] for k in range(0, len(left), batch)]
     # All cells grow together: a table that is not full yet compares as many trials of each.
-    todo.sort(key=lambda job: job[1][0])
+    todo.sort(key=lambda some: some[0][2])
     columns = (
         TextColumn("{task.description:>16}"),
         BarColumn(),
@@ -130,26 +130,18 @@ def _train(
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
+    updates, wanted = settings.epochs * len(images), [run for some in todo for run in some]
     with progress(*columns, speed_estimate_period=600) as bar:
-        updates = settings.epochs * len(images)
-        total = sum(len(some) for _, some in todo) * updates
-        task = bar.add_task("", total=total)
-        for cell, some in todo:
-            with results.claim([(cell.row, cell.steps, trial) for trial in some]) as ours:
-                total -= (len(some) - len(ours)) * updates
-                bar.update(task, description=str(cell), total=total)
-                if not ours:
-                    continue
-                own, checkpoint = [int(trial) for _, _, trial in ours], results.checkpoint(ours)
+        task = bar.add_task("", total=len(wanted) * updates)
+        for ours in results.each(todo, notify):
+            cell, own, checkpoint = Cell(*ours[0][:2]), [trial for *_, trial in ours], results.checkpoint(ours)
+            bar.update(task, description=str(cell), completed=sum(map(results.has, wanted)) * updates)
 
-                def advance(done: int, count: int = len(ours)) -> None:
-                    bar.advance(task, done * count)
+            def advance(done: int, count: int = len(ours)) -> None:
+                bar.advance(task, done * count)
 
-                results.add(Batch(settings, cell, own, images, checkpoint).run(advance))
-                checkpoint.unlink(missing_ok=True)
-    results.refresh()
-    if others := sum(trial in results.missing(cell, trials) for cell, some in todo for trial in some):
-        notify(f"{others} trials are with other processes; what follows is of those that are done.")
+            results.add(Batch(settings, cell, own, images, checkpoint).run(advance))
+            checkpoint.unlink(missing_ok=True)
 
 
 def _report(results: Results, settings: Settings, trials: int, images: torch.Tensor, as_json: bool) -> None:

@@ -39,35 +39,65 @@ def test_a_run_is_kept_once(tmp_path):
     assert [(line["seed"], line["accuracy"]) for line in second.rows] == [(0, 0.5), (1, 0.9)]
 
 
+def silent(said):
+    raise AssertionError(f"nobody is waited for: {said}")
+
+
 def test_a_run_that_one_is_at_is_not_the_others(tmp_path):
+    said = []
     first, second = kept(tmp_path), kept(tmp_path)
-    with first.claim([("a", 0)]) as mine:
-        assert mine == [("a", 0)]
-        with second.claim([("a", 0), ("a", 1)]) as others:
-            assert others == [("a", 1)]
-        first.add([row("a", 0)])
-    with second.claim([("a", 0), ("a", 1)]) as left:
-        assert left == [("a", 1)]
+    a, b = [("a", 0)], [("a", 1)]
+    one, other = first.each([a, b], silent), second.each([a, b], said.append)
+    assert next(one) == a
+    assert next(other) == b
+    first.add([row("a", 0)])
+    second.add([row("a", 1)])
+    # The second looks for what is left, and finds that it need not wait.
+    assert next(other, None) is None
+    assert said == []
+    assert next(one, None) is None
     assert not any((tmp_path / "unfinished").iterdir())
+    assert [line["seed"] for line in first.rows] == [0, 1]
 
 
-def test_a_run_that_failed_or_was_killed_is_free_again(tmp_path):
+def test_of_runs_done_together_those_are_left_out_that_another_is_at(tmp_path):
     first, second = kept(tmp_path), kept(tmp_path)
-    with pytest.raises(KeyboardInterrupt), first.claim([("a", 0)]):
-        raise KeyboardInterrupt
+    one = first.each([[("a", 1)]], silent)
+    assert next(one) == [("a", 1)]
+    assert next(second.each([[("a", 0), ("a", 1), ("a", 2)]], silent)) == [("a", 0), ("a", 2)]
+
+
+def test_a_run_that_failed_is_free_again(tmp_path):
+    def fail():
+        for _ in kept(tmp_path).each([[("a", 0)]], silent):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert next(kept(tmp_path).each([[("a", 0)]], silent)) == [("a", 0)]
+
+
+def test_a_run_whose_process_is_killed_is_done_by_the_one_that_waits(tmp_path):
     code = (
         "import sys; from pathlib import Path; from experiments.kept import Kept\n"
-        "with Kept(Path(sys.argv[1]), {'steps': 3}, ('row', 'seed')).claim([('a', 0)]) as mine:\n"
+        "for mine in Kept(Path(sys.argv[1]), {'steps': 3}, ('row', 'seed')).each([[('a', 0)]], print):\n"
         "    print(mine, flush=True); sys.stdin.read()"
     )
     given = [sys.executable, "-c", code, str(tmp_path / "results.jsonl")]
+    own, said = kept(tmp_path), []
     with subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "[('a', 0)]\n"
-        with second.claim([("a", 0)]) as others:
-            assert others == []
-        process.kill()
-    with second.claim([("a", 0)]) as mine:
-        assert mine == [("a", 0)]
+
+        def waiting(words):
+            said.append(words)
+            process.kill()
+
+        taken = []
+        for mine in own.each([[("a", 0)], [("a", 1)]], waiting):
+            taken += mine
+            own.add([row(*run) for run in mine])
+    assert taken == [("a", 1), ("a", 0)]
+    assert said == ["Waiting for other processes; runs that they are at: 1."]
 
 
 def test_lines_that_do_not_name_their_run_are_refused(tmp_path):

@@ -101,4 +101,8 @@ def test_numbers_figure_and_a_second_call_reads_networks_back(small, monkeypatch
     assert again.exit_code == 0, again.output
     assert trained == [experiment.Cell("circles", 3, 0)]
     assert (out / "planar.json").read_text() == first
-    assert experiment.earlier(out / "networks.jsonl", 3) == {}
+    # Networks of other evaluations are others.
+    arguments[arguments.index("--evaluations") + 1] = "3"
+    assert CliRunner().invoke(experiment.app, arguments).exit_code == 0
+    assert len(trained) == 3
+    assert len((out / "networks.jsonl").read_text().splitlines()) == 4
