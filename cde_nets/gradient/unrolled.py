@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -82,18 +83,20 @@ class RandomlyTruncated(Gradient):
 
     Args:
         horizon: the largest K.
-        distribution: "uniform", or "poisson": K - 1 Poisson distributed and cut off at the horizon.
+        distribution: "uniform", or "poisson": K - 1 Poisson distributed and cut off at the horizon; or a number for
+            each K from 1 to the horizon, to which its probability is proportional.
         mean: of the Poisson distribution before it is cut off.
         generator: where K is drawn from; torch's global one on the CPU where None.
 
     Raises:
-        ValueError: a horizon below 1, a mean that is not above 0, an unknown distribution.
+        ValueError: a horizon below 1, a mean that is not above 0, an unknown distribution, numbers that are not as many
+            as the horizon, below 0, not finite, or 0 for the horizon itself, whose term nothing then could stand for.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("rest",)
 
     horizon: int
-    distribution: str = "uniform"
+    distribution: str | Sequence[float] = "uniform"
     mean: float = 5.0
     generator: torch.Generator | None = None
 
@@ -101,13 +104,27 @@ class RandomlyTruncated(Gradient):
         """Check all."""
         positive("horizon", self.horizon)
         within("mean", self.mean, 0)
-        if self.distribution not in ("uniform", "poisson"):
+        if isinstance(self.distribution, list | tuple):
+            if len(self.distribution) != self.horizon:
+                raise ValueError(
+                    f"distribution must have a number for each K up to the horizon, {self.horizon}; "
+                    f"got {len(self.distribution)}."
+                )
+            for value in self.distribution:
+                within("A number of the distribution", value, 0, closed=True)
+            within("The distribution's last number", self.distribution[-1], 0)
+        elif self.distribution not in ("uniform", "poisson"):
             raise ValueError(
                 f"Unknown distribution {self.distribution!r}{suggest(self.distribution, ('uniform', 'poisson'))}"
             )
 
     def probabilities(self) -> Tensor:
         """P(K = 1), .., P(K = horizon), float64."""
+        if not isinstance(self.distribution, str):
+            given = torch.tensor(self.distribution, dtype=torch.float64, device="cpu")
+            # Divided twice: a sum of large numbers may not be finite.
+            shares = given / given.max()
+            return shares / shares.sum()
         k = torch.arange(self.horizon, dtype=torch.float64, device="cpu")
         if self.distribution == "uniform":
             return torch.full_like(k, 1 / self.horizon)

@@ -8,10 +8,16 @@ through the last step. The loss is that of the last state, and at rest both are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.optimize import brentq
+from scipy.special import gammaln, logsumexp
 from torch import Tensor
 
 import cde_nets as cn
@@ -90,9 +96,22 @@ def _uniform(numbers: Numbers, generators: Generators) -> Way:
 
 
 def _poisson(numbers: Numbers, generators: Generators) -> Way:
-    # K - 1 is Poisson distributed, and K is 5 in the mean: "roughly at the 95th time step which is where TBPTT stops".
-    mean = max(numbers.truncation - 1.0, 0.5)
-    return _random(numbers, cn.RandomlyTruncated(numbers.steps - 1, "poisson", mean, generators[0]))
+    # The step before which nothing is looked at is Poisson distributed and cut off to 1, .., 99, with the mean 95.
+    at = truncated_poisson(numbers.steps - 1, numbers.steps - numbers.truncation)
+    return _random(numbers, cn.RandomlyTruncated(numbers.steps - 1, tuple(at[::-1]), generator=generators[0]))
+
+
+@cache
+def truncated_poisson(last: int, mean: float) -> list[float]:
+    """Chances of 1, .., last for a Poisson distributed number that is one of them and has this mean."""
+    numbers = np.arange(1, last + 1)
+
+    def chances(rate: float) -> npt.NDArray[np.float64]:
+        weights = numbers * math.log(rate) - gammaln(numbers + 1)
+        return np.exp(weights - logsumexp(weights))  # type: ignore[no-any-return]
+
+    rate = brentq(lambda rate: chances(rate) @ numbers - mean, 1e-3, 1e3 * last)
+    return chances(rate).tolist()  # type: ignore[no-any-return]
 
 
 def _random(numbers: Numbers, gradient: cn.RandomlyTruncated) -> Way:

@@ -173,6 +173,7 @@ class Runs:
                     "seconds": round(self.seconds / len(self.seeds), 2),
                     "batch": len(self.seeds),
                     "device": self.device.type,
+                    "torch": torch.__version__,
                     "curve": {name: [_short(line[name]) for line in lines] for name in lines[0]},
                 }
             )

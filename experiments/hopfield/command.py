@@ -56,7 +56,9 @@ PAGE = "published_tables.md"
 
 @app.command()
 def hopfield(
-    size: Annotated[Size, typer.Option(help="Of the networks; paper is hours a cell, see --cells.")] = Size.REDUCED,
+    size: Annotated[
+        Size, typer.Option(help="Of the networks; at the paper's a trial takes ten minutes: see --cells.")
+    ] = Size.REDUCED,
     quick: Annotated[
         bool, typer.Option("--quick", help="As --size quick: a few cells and trials, not to be published.")
     ] = False,

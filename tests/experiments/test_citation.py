@@ -270,7 +270,11 @@ def test_artbp_is_bptt_in_the_mean_but_for_its_first_step(graph, prepared, key):
         total = parts if total is None else [a + b for a, b in zip(total, parts, strict=True)]
     agree(total, dense_gradients(runs, graph, 7))
     if key == "poisson-artbp":
-        weights = np.array([2.0**k / np.prod(np.arange(1.0, k + 1)) for k in range(7)])
+        # Step 8 - K is where the look back ends: Poisson distributed, but for what is not one of 1 to 7; 5 in the mean.
+        places = 8 - np.arange(1, 8)
+        assert np.isclose(probabilities.numpy() @ places, 5)
+        rate = float(probabilities[0] / probabilities[1]) * 7
+        weights = scipy.stats.poisson(rate).pmf(places)
         assert np.allclose(probabilities.numpy(), weights / weights.sum())
 
 

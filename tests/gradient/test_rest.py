@@ -261,7 +261,7 @@ def test_an_inexact_gradient_is_inexact():
         assert max(float((f - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True)) > 1e-2
 
 
-@pytest.mark.parametrize("distribution", ["uniform", "poisson"])
+@pytest.mark.parametrize("distribution", ["uniform", "poisson", (0, 3.0, 1, 0.0, 2, 4)])
 def test_random_truncation_is_unbiased(distribution, monkeypatch):
     rest, horizon = Rest("rotation"), 6
     gradient = RandomlyTruncated(horizon, distribution=distribution, mean=2.0)
@@ -270,19 +270,39 @@ def test_random_truncation_is_unbiased(distribution, monkeypatch):
     if distribution == "poisson":
         want = [math.exp(-2.0) * 2.0**k / math.factorial(k) for k in range(horizon)]
         torch.testing.assert_close(probabilities, torch.tensor(want, dtype=F64) / sum(want))
+    if not isinstance(distribution, str):
+        assert probabilities.tolist() == pytest.approx([0, 0.3, 0.1, 0, 0.2, 0.4], abs=1e-15)
     asked, mean, each = [], None, []
     for k, p in enumerate(probabilities.tolist()):
+        if p == 0:
+            continue
         monkeypatch.setattr(torch, "multinomial", lambda given, *_, k=k, **__: asked.append(given) or torch.tensor([k]))
         found = rest.gradients(gradient)
         monkeypatch.undo()
         each.append(found)
         mean = [p * f + (0 if mean is None else m) for f, m in zip(found, mean or found, strict=True)]
-    assert len(asked) == horizon
+    assert len(asked) == int((probabilities > 0).sum())
     assert all(torch.equal(given, probabilities) for given in asked)
     close(mean, rest.gradients(Truncated(horizon)), 1e-12)
     # No single one is it: the mean is not of equal things.
     for one, two in itertools.combinations(each, 2):
         assert float((one[0] - two[0]).norm()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        ((1.0, 2.0), "for each K up to the horizon, 3; got 2"),
+        ((1.0, -1.0, 1.0), "from 0, and finite; got -1.0"),
+        ((1.0, math.inf, 1.0), "from 0, and finite; got inf"),
+        ((1.0, 2.0, 0.0), "last number must be a number above 0"),
+        ("poison", "did you mean 'poisson'"),
+        (None, "Unknown distribution None"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(distribution, said):
+    with pytest.raises(ValueError, match=said):
+        RandomlyTruncated(3, distribution)
 
 
 def test_random_truncation_draws_from_its_generator():
