@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 import cde_nets as cn
 
+# Added to a run's seed for its readout: not the numbers of its cell again.
+READOUT_SEED = 1_000_000
+
 
 class Weights(StrEnum):
     """How weights are drawn.
@@ -156,7 +159,6 @@ def draw(size: int, classes: int, weights: Weights, radius: float, seed: int) ->
     """A run's weights, float32; radius is that of the sum over neighbours."""
     cell = cn.GraphGRUCell(size, seed=seed, dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
-        # Not the cell's numbers again.
         torch.manual_seed(READOUT_SEED + seed)
         readout = nn.Linear(size, classes, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
@@ -170,6 +172,3 @@ def draw(size: int, classes: int, weights: Weights, radius: float, seed: int) ->
                 else:
                     parameter.normal_(0.0, math.sqrt(2 / parameter.shape[1]), generator=generator)
     return cell, readout
-
-
-READOUT_SEED = 1_000_000

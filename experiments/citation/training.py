@@ -137,16 +137,14 @@ class Runs:
     def step(self) -> None:
         """One epoch. A run whose gradient is not finite stops there: its weights stay what they are."""
         logits, state, solution = self._forward()
-        losses = torch.nn.functional.cross_entropy(
-            self._of(logits, "train").flatten(0, 1), self._labels("train").flatten(), reduction="none"
-        ).view(len(self.seeds), -1)
+        losses = self.losses(logits)
         self.descent.zero_grad()
-        with _quiet():
-            losses.mean(1).sum().backward()
+        with quiet():
+            losses.sum().backward()
         if solution is not None and solution.backward is not None and solution.backward.status is not None:
             self.unsolved += ~succeeded(solution.backward.status).cpu()
         if self.epoch == 0 or (self.epoch + 1) % self.settings.every == 0:
-            self._watch(logits, state, losses.mean(1))
+            self._watch(logits, state, losses)
         self._descend()
         self.epoch += 1
 
@@ -208,17 +206,27 @@ class Runs:
     def _identity(self) -> dict[str, Any]:
         return {"row": self.key, "seeds": self.seeds, "settings": self.settings.plain(), "device": self.device.type}
 
-    def _forward(self) -> tuple[Tensor, Tensor | None, cn.Solution | None]:
-        """Logits of all documents, shape (runs, documents, classes), the states that they are read from, and how found.
+    def losses(self, logits: Tensor) -> Tensor:
+        """The mean cross-entropy over each run's training documents, shape (runs,)."""
+        each = torch.nn.functional.cross_entropy(
+            self._of(logits, "train").flatten(0, 1), self._labels("train").flatten(), reduction="none"
+        )
+        return each.view(len(self.seeds), -1).mean(1)
 
-        States and solution are None where there is no recurrent network.
-        """
+    def _forward(self) -> tuple[Tensor, Tensor | None, cn.Solution | None]:
+        """As `along`, by the row's own way; states and solution are None where there is no recurrent network."""
         if self.row.way is None:
             return self.model["readout"](self.features), None, None
         if torch.is_grad_enabled():
-            way = self.row.way(self.numbers, self.generators)
-        else:
-            way = Way(self.settings.steps, cn.Implicit())
+            return self.along(self.row.way(self.numbers, self.generators))
+        return self.along(Way(self.settings.steps, cn.Implicit()))
+
+    def along(self, way: Way) -> tuple[Tensor, Tensor, cn.Solution]:
+        """Logits of all documents, shape (runs, documents, classes), the states that they are read from, and how found.
+
+        Args:
+            way: how the states are reached, and differentiated.
+        """
         cell = self.model["cell"]
         layer = cn.EquilibriumLayer(cell, cn.Picard(steps=way.steps), way.gradient, throw=False)
         solution = layer.solve(self.features, self.features)
@@ -342,7 +350,7 @@ def _finite(number: float) -> float | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Linear problems that were not solved are counted, not shouted about."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cn.ConvergenceWarning)

@@ -160,6 +160,9 @@ def _report(results: Results, settings: Settings, trials: int, images: torch.Ten
 def _publish(folder: Path, docs: Path, size: Size) -> None:
     """The table into its page, figures and numbers beside it; those of each size under names of their own."""
     fill(docs / PAGE, f"hopfield {size}", (folder / "hopfield.md").read_text())
-    for file, place in FILES.items():
+    # Few and dear at the paper's size: all that is known of its trials.
+    lines = {"trials.jsonl": "results"} if size is Size.PAPER else {}
+    for file, place in (FILES | lines).items():
         name = file if size is Size.REDUCED else file.replace("hopfield", f"hopfield_{size}")
+        name = name.replace("trials", f"hopfield_{size}")
         write_atomically(docs / place / name, (folder / file).read_bytes())

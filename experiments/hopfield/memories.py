@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -55,3 +57,14 @@ def corrupted(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:
         ink = np.flatnonzero(row.numpy())
         row[torch.from_numpy(rng.permutation(ink)[: int(share * len(ink))])] = 0.0
     return made
+
+
+def packed(images: Tensor) -> list[str]:
+    """Images of shape (images, pixels), a text each: base64 of a byte for each pixel, of which 0 is 0 and 255 is 1."""
+    values = (255 * images.clamp(0, 1).nan_to_num(0)).round().to(torch.uint8).cpu().numpy()
+    return [base64.b64encode(image.tobytes()).decode() for image in values]
+
+
+def unpacked(texts: list[str]) -> npt.NDArray[np.float64]:
+    """What `packed` wrote, shape (images, pixels)."""
+    return np.stack([np.frombuffer(base64.b64decode(text), np.uint8) / 255 for text in texts])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cde_nets.plot.style import COLOURS, figure, styled
+from experiments.hopfield.memories import unpacked
 from experiments.hopfield.methods import ROWS, all_cells
 from experiments.hopfield.results import Results
 from experiments.hopfield.settings import Settings
@@ -30,9 +31,9 @@ def memory(results: Results, settings: Settings, images: Tensor) -> Figure:
     columns: list[tuple[str, Any]] = []
     for name, row in shown.items():
         if not columns:
-            columns.append(("asked", row["asked"]))
+            columns.append(("asked", unpacked(row["asked"])))
         label = ROWS[name].label.replace(", ", ",\n")
-        columns.append((f"{label}\nK = {row['steps']}" if row["steps"] else label, row["answered"]))
+        columns.append((f"{label}\nK = {row['steps']}" if row["steps"] else label, unpacked(row["answered"])))
     columns.append(("image", images.cpu().numpy()))
     pictured = figure(1.0 * len(columns) + 0.4, 1.02 * len(images) + 0.7)
     with styled():

@@ -75,8 +75,9 @@ PAPER = Settings(side=FULL, hidden=PAPER_HIDDEN, slope=0.5, spread=1e-3, rate=1e
 def smaller(side: int, hidden: int, *, slope: float, rate: float, epochs: int, digits: int = 10) -> Settings:
     """A smaller experiment with the paper's excess of z0 and its |J| at the beginning.
 
-    |J| is about b/4 times the norm of W, and that is as sqrt(units); |z0| / |g| falls with the size at a fixed noise.
+    |J| is about b/4 times the norm of W between free units, and that is as their root; |z0| / |g| falls with the size
+    at a fixed noise.
     """
     made = Settings(side, hidden, slope, 1.0, rate, epochs)
-    spread = PAPER.spread * PAPER.slope / slope * math.sqrt(PAPER.units / made.units)
+    spread = PAPER.spread * PAPER.slope / slope * math.sqrt(PAPER.free / made.free)
     return Settings(side, hidden, slope, spread, rate, epochs, noise=PAPER.excess / made.excess, digits=digits)

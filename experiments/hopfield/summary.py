@@ -45,6 +45,10 @@ def _cell(rows: list[dict[str, Any]], cell: Cell) -> dict[str, Any] | None:
         "epochs": rows[0]["epochs"],
         "losses": median("losses"),
         "radii": median("radii"),
+        # Trial by trial.
+        "initial_losses": [_short(row["initial_loss"]) for row in rows],
+        "final_losses": [_short(row["final_loss"]) for row in rows],
+        "largest_radii": [_short(_largest(row["radii"])) for row in rows],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
 
@@ -53,6 +57,10 @@ def _middle(rows: list[dict[str, Any]], key: str) -> float | None:
     # What was not finite is worse than all else.
     value = float(np.median([np.inf if row[key] is None else row[key] for row in rows]))
     return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _largest(values: list[float | None]) -> float | None:
@@ -68,11 +76,12 @@ def markdown(content: dict[str, Any]) -> str:
     made = content["settings"]
     lines = [
         f"Success rates of training a continuous Hopfield memory: {made['digits']} digits of {made['side']} x "
-        f"{made['side']} pixels, {made['hidden']} hidden units, {made['epochs']} epochs, seed {made['seed']}. A trial "
-        "succeeds where its final training loss is below half of the initial one. In brackets: Liao et al. 2018, "
-        "Table A1, at their size.",
+        f"{made['side']} pixels, {made['hidden']} hidden units, b = {made['slope']:g}, W of standard deviation "
+        f"{made['spread']:.2g}, Adam's rate {made['rate']:g}, {made['epochs']} epochs, random z0 up to "
+        f"{made['noise']:.3g}, seed {made['seed']}. A trial succeeds where its final training loss is below half of "
+        "the initial one. In brackets: Liao et al. 2018, Table A1, at their size.",
         "",
-        "| method | " + " | ".join(f"{K} steps" for K in columns) + " | median loss | wrong pixels | seconds |",
+        "| method | " + " | ".join(f"{K} steps" for K in columns) + " | median loss | wrong pixels | largest \\|λ\\| |",
         "|---|" + "---:|" * (len(columns) + 3),
     ]
     for name, row in ROWS.items():
@@ -82,15 +91,15 @@ def markdown(content: dict[str, Any]) -> str:
         entries = [_entry(cells.get((name, K if row.truncated else 0)), (row.published or {}).get(K)) for K in columns]
         losses = ", ".join("not finite" if c["final_loss"] is None else f"{c['final_loss']:.3g}" for c in own)
         wrong = ", ".join(f"{100 * c['wrong_pixels']:.1f} %" for c in own)
-        seconds = ", ".join(f"{c['seconds']:.0f}" for c in own)
-        lines.append(f"| {row.label} | " + " | ".join([*entries, losses, wrong, seconds]) + " |")
+        radii = ", ".join("not finite" if c["largest_radius"] is None else f"{c['largest_radius']:.2f}" for c in own)
+        lines.append(f"| {row.label} | " + " | ".join([*entries, losses, wrong, radii]) + " |")
     counts = sorted({cell["trials"] for cell in content["cells"]})
     limits = ", ".join(f"{limit:.2f} at {K} steps" for K, limit in content["radius_limits"].items())
     lines += [
         "",
-        f"Trials a cell: {', '.join(map(str, counts))}. Median loss, wrong pixels (of the corrupted images) and "
-        "seconds are those of the columns in turn. A random z0 outweighs the gradient above a spectral radius of "
-        f"{limits}.",
+        f"Trials a cell: {', '.join(map(str, counts))}. Median loss, wrong pixels (of the corrupted images) and the "
+        "largest spectral radius of J while training, a median too, are those of the columns in turn. A random z0 that "
+        f"lay along J's largest eigenvalue would outweigh the gradient above a radius of {limits}.",
         "",
     ]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import cde_nets as cn
-from experiments.hopfield.memories import corrupted
+from experiments.hopfield.memories import corrupted, packed
 from experiments.hopfield.methods import ROWS, Cell
 from experiments.hopfield.network import Hopfield, Shown
 from experiments.hopfield.settings import Settings
@@ -145,8 +145,8 @@ class Batch:
         with torch.no_grad():
             return cn.spectral_radius(layer.problem(shown), h, tolerance=1e-3, max_steps=RADIUS_STEPS).value
 
-    def _retrieved(self, network: Hopfield) -> tuple[list[list[list[float]]], Tensor]:
-        """Answers to the corrupted images of the first trial, rounded, and the share of wrong pixels of every trial."""
+    def _retrieved(self, network: Hopfield) -> tuple[tuple[list[str], list[str]], Tensor]:
+        """The first trial's corrupted images and its answers, packed, and the share of wrong pixels of every trial."""
         asked = torch.stack(
             [
                 corrupted(self.images.cpu(), self.settings.corruption, stream(self.settings, t, CORRUPTION))
@@ -155,8 +155,7 @@ class Batch:
         ).to(self.images.device)
         answers = torch.stack([self._at_rest(network, asked[:, digit]) for digit in range(len(self.images))], 1)
         wrong = ((answers >= 0.5) != (self.images > 0.5)).float().mean((1, 2))
-        shown = torch.stack([asked[0], answers[0]]).cpu().numpy().round(2)
-        return shown.tolist(), wrong
+        return (packed(asked[0]), packed(answers[0])), wrong
 
     def _rows(self, network: Hopfield, history: dict[str, Any], took: float) -> list[dict[str, Any]]:
         final = self._losses(network).tolist()
@@ -186,7 +185,7 @@ class Batch:
         return rows
 
     def _name(self) -> str:
-        return json_key(self.settings, self.cell, self.trials)
+        return f"{self.settings} {self.cell} {self.trials}"
 
     def _write(self, network: Hopfield, optimiser: torch.optim.Optimizer, history: dict[str, Any]) -> None:
         state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
@@ -209,11 +208,6 @@ class Batch:
 def succeeded(initial: float, final: float) -> bool:
     """The published rule: the final training loss is below half of the initial one. A NaN is not."""
     return final < 0.5 * initial
-
-
-def json_key(settings: Settings, cell: Cell, trials: list[int]) -> str:
-    """Which batch it is, in words that files can hold."""
-    return f"{settings} {cell} {trials}"
 
 
 def _finite(value: float) -> float | None:

@@ -177,8 +177,16 @@ def test_a_random_start_is_too_much_above_the_limit_and_forgotten_below():
     assert [round(PAPER.radius_limit(K), 2) for K in STEPS] == [0.52, 0.72, 0.8]
     made = smaller(10, 64, slope=4.0, rate=1e-3, epochs=1)
     assert made.excess == pytest.approx(PAPER.excess)
-    # |J| of the first W: b/4 times the norm of a symmetric Gaussian matrix.
-    assert made.slope * made.spread * math.sqrt(made.units) == pytest.approx(0.5e-3 * math.sqrt(2592))
+    # |J| of the first W: b/4 times the norm of a symmetric Gaussian matrix, which at the paper's 1808 free units is the
+    # semicircle's 2 sqrt(2 * 1808) standard deviations, to a per cent.
+    norms = torch.linalg.matrix_norm(draw(made, list(range(20))).S.detach(), 2)
+    assert made.slope / 4 * float(norms.mean()) == pytest.approx(0.5 / 4 * 1e-3 * 2 * math.sqrt(2 * 1808), rel=0.04)
+
+
+def test_images_are_packed_to_bytes_and_back():
+    data = torch.tensor([[0.0, 0.25, 0.5, 1.0], [-3.0, 7.0, torch.nan, 0.998]])
+    found = memories.unpacked(json.loads(json.dumps(memories.packed(data))))
+    assert found == pytest.approx(np.array([[0, 0.25, 0.5, 1], [0, 1, 0, 0.998]]), abs=0.5 / 255)
 
 
 def test_the_rule_of_success():
@@ -386,7 +394,7 @@ def row_of(cell, trial, lost=False):
         "epochs": [1, 2],
         "seconds": 1.0,
     }
-    return made | ({"asked": images().tolist(), "answered": images().tolist()} if trial == 0 else {})
+    return made | ({"asked": memories.packed(images()), "answered": memories.packed(images())} if trial == 0 else {})
 
 
 def test_with_ten_steps_a_random_start_spoils_what_zero_learns(tmp_path):
