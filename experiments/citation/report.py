@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
 
 from cde_nets.data.citation import CitationGraph
 from cde_nets.plot.style import COLOURS, figure, styled
@@ -33,7 +35,7 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         "",
         f"### Table A3: accuracy on {graph.name.capitalize()}, %",
         "",
-        "| | paper | test | apart | validation | apart | runs | stopped | backward unsolved |",
+        "| | paper | test | apart | validation | apart | runs | stopped | unsolved epochs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in ROWS.items():
@@ -50,13 +52,50 @@ def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
         f"{settings.epochs} epochs, state of {settings.size} numbers, {settings.steps} steps, truncation "
         f"{settings.truncation}, {train} / {validation} / {test} documents, weights: {settings.weights.value}. Mean ± "
         "standard deviation over runs, each with a split and weights of its own; the epoch is chosen by the validation "
-        f"accuracy of every {settings.every} epochs. Apart: less the paper's, in standard errors of that difference "
-        f"(the paper's of {paper.RUNS} runs). Stopped: runs whose gradient became infinite or NaN, which keep "
-        "their weights from there on. Backward unsolved: the share of epochs in which the linear problem was not "
-        "solved, so that the recurrent unit got no gradient.",
+        f"accuracy of every {settings.every} epochs. Apart: less the paper's, in standard errors of that difference, "
+        f"where there are {paper.RUNS} runs as in the paper; its ± is read as a standard deviation, too. Stopped: runs "
+        "whose gradient became infinite or NaN, which keep their weights from there on. Unsolved epochs, of all runs: "
+        "the linear problem was not solved, or left the finite numbers, so that the recurrent unit got no gradient.",
         "",
+        *_leads(results),
     ]
     return "\n".join(lines)
+
+
+def _leads(results: Results) -> list[str]:
+    """A table of rows less the baseline, and of the two that the paper calls the best, on the same splits."""
+    pairs = {f"{row.title} − Baseline": (key, "baseline") for key, row in ROWS.items() if key != "baseline"}
+    pairs["TBPTT − Neumann-RBP"] = ("tbptt", "neumann-rbp")
+    lines = []
+    for title, (one, other) in pairs.items():
+        there = {run["seed"]: run for run in results.of(other)}
+        both = [(run, there[run["seed"]]) for run in results.of(one) if run["seed"] in there]
+        if len(both) >= paper.RUNS:
+            lines.append(f"| {title} | " + " | ".join(_paired(both, what) for what in ACCURACIES) + " |")
+    if not lines:
+        return []
+    return [
+        "| on the same splits | " + " | ".join(ACCURACIES.values()) + " |",
+        "|---" * (len(ACCURACIES) + 1) + "|",
+        *lines,
+        "",
+        "Mean difference in points ± its standard error, and p of the paired t-test; rows of fewer runs are left out.",
+        "",
+    ]
+
+
+# Of a run, and what they are called.
+ACCURACIES = {
+    "test_accuracy": "test",
+    "validation_accuracy": "validation",
+    "last_test_accuracy": "test after the last epoch",
+}
+
+
+def _paired(both: list[tuple[dict[str, Any], dict[str, Any]]], what: str) -> str:
+    one, other = (np.array([100 * pair[k][what] for pair in both]) for k in (0, 1))
+    error = float((one - other).std(ddof=1)) / math.sqrt(len(both))
+    return f"{(one - other).mean():+.1f} ± {error:.1f} (p {ttest_rel(one, other).pvalue:.2g})"
 
 
 def picture(graph: CitationGraph, results: Results) -> Figure:
@@ -132,7 +171,7 @@ def _beside(printed: tuple[float, float] | None, runs: list[dict[str, Any]], wha
 
 
 def _apart(printed: tuple[float, float] | None, pair: tuple[float, float] | None, runs: int) -> str:
-    if printed is None or pair is None or runs < 2:
+    if printed is None or pair is None or runs < paper.RUNS:
         return ""
     mean, spread = pair
     apart = (mean - printed[0]) / math.sqrt(spread**2 / runs + printed[1] ** 2 / paper.RUNS)
@@ -142,4 +181,4 @@ def _apart(printed: tuple[float, float] | None, pair: tuple[float, float] | None
 
 def _unsolved(runs: list[dict[str, Any]]) -> str:
     total = sum(run["settings"]["epochs"] for run in runs)
-    return f"{sum(run['unsolved_epochs'] for run in runs) / total:.0%}" if runs else ""
+    return f"{sum(run['unsolved_epochs'] for run in runs):,} of {total:,}" if runs else ""

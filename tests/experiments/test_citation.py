@@ -452,13 +452,45 @@ def test_the_tables_show_what_is_missing_as_missing(graph, tmp_path):
 
 
 def test_how_far_means_are_apart_is_welchs_statistic():
-    runs = [{"validation_accuracy": value} for value in (0.25, 0.5, 0.625)]
+    own = np.random.default_rng(0).random(10)
+    runs = [{"validation_accuracy": value} for value in own]
     # Ten numbers with the printed mean and spread.
     theirs = 29.25 + 3.3 * scipy.stats.zscore(np.arange(10.0), ddof=1)
-    expected = scipy.stats.ttest_ind([25, 50, 62.5], theirs, equal_var=False).statistic
-    assert _beside((29.25, 3.3), runs, "validation_accuracy") == f"45.83 ± 19.1 | {expected:+.1f}"
-    assert _beside((29.25, 3.3), runs[:1], "validation_accuracy") == "25.00 | "
-    assert _beside(None, runs, "validation_accuracy") == "45.83 ± 19.1 | "
+    expected = scipy.stats.ttest_ind(100 * own, theirs, equal_var=False).statistic
+    said = f"{100 * own.mean():.2f} ± {100 * own.std(ddof=1):.1f}"
+    assert _beside((29.25, 3.3), runs, "validation_accuracy") == f"{said} | {expected:+.1f}"
+    assert _beside((29.25, 3.3), runs[:9], "validation_accuracy").endswith(" | ")
+    assert _beside((29.25, 3.3), runs[:1], "validation_accuracy") == f"{100 * own[0]:.2f} | "
+    assert _beside(None, runs, "validation_accuracy") == f"{said} | "
+
+
+def test_leads_are_of_the_same_splits(graph, tmp_path):
+    results = Results(tmp_path / "results.jsonl", settings(graph))
+    rng = np.random.default_rng(1)
+    for key, seeds in (("baseline", range(12)), ("tbptt", range(11, 1, -1)), ("rbp", range(9))):
+        results.add([one_run(key, seed, *rng.random(3)) for seed in seeds])
+    text = markdown(graph, settings(graph), results)
+    baseline, tbptt = ({run["seed"]: run for run in results.of(key)} for key in ("baseline", "tbptt"))
+    cells = []
+    for name in ("test_accuracy", "validation_accuracy", "last_test_accuracy"):
+        apart = [100 * (tbptt[seed][name] - baseline[seed][name]) for seed in range(2, 12)]
+        tested = scipy.stats.ttest_1samp(apart, 0)
+        error = np.mean(apart) / tested.statistic
+        cells.append(f"{np.mean(apart):+.1f} ± {error:.1f} (p {tested.pvalue:.2g})")
+    assert f"| TBPTT − Baseline | {' | '.join(cells)} |" in text
+    assert "RBP − " not in text
+
+
+def one_run(key, seed, test, validation, last):
+    return {
+        "row": key,
+        "seed": seed,
+        "test_accuracy": test,
+        "validation_accuracy": validation,
+        "last_test_accuracy": last,
+        "stopped_at": None,
+        "unsolved_epochs": 1,
+    }
 
 
 def test_the_published_cora_has_the_papers_statistics():
