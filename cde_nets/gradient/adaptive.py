@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.controls import PiecewiseConstantControl
 from cde_nets.fields import Fields
 from cde_nets.gradient.again import again
@@ -44,7 +45,7 @@ class ByRows:
 
 def solve_by_rows(problem: InitialValueProblem, scheme: Scheme, settings: Settings) -> Solution | None:
     """The solution, where a kernel takes the steps; None where the loop is to."""
-    if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.rows == 0:
+    if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.rows == 0 or opaque.dual():
         return None
     dynamics, tolerance = scheme.dynamics.inner, settings.limits.tolerance
     if type(dynamics) is not Controlled or type(dynamics.control) is not PiecewiseConstantControl:
@@ -93,12 +94,14 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, flow: ByRows, arrived: Arrived, x: Tensor, values: Tensor) -> Tensor:
         ctx.flow, ctx.journey = flow, arrived.journey
-        ctx.save_for_backward(x, values, arrived.accepted, succeeded(arrived.status))
+        # The coefficients only so that torch says when they were changed before the way back reads them again.
+        ctx.save_for_backward(x, values, arrived.accepted, succeeded(arrived.status), *flow.packed.tensors)
         return arrived.end.view_as(arrived.end)
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        x, values, accepted, alive = ctx.saved_tensors
+        x, values, accepted, alive, *_ = ctx.saved_tensors
         flow: ByRows = ctx.flow
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():

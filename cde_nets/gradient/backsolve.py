@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
@@ -140,6 +141,7 @@ class _Backsolve(torch.autograd.Function):
         return end.clone(), saved.clone()
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, p: Tensor, q: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.gradient.again import again, retake
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Walk, solve_recorded
@@ -113,6 +114,7 @@ class _Checkpointed(torch.autograd.Function):
         return tuple(output.clone() for output in outputs)
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         x0, *rest = ctx.saved_tensors

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.gradient.adaptive import solve_by_rows
 from cde_nets.gradient.again import again, still
+from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
@@ -29,6 +31,7 @@ from cde_nets.solver.flow.steps import stages
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.living import healed, places
 from cde_nets.solver.method import Method
+from cde_nets.solver.opaque import dual
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded
 
@@ -74,6 +77,9 @@ def solve_recorded(
         attach: makes the states differentiable.
         every: how many of so many steps a kernel keeps a state.
     """
+    if dual():
+        # What is written down here has no forward derivative of its own; the steps themselves have.
+        return Autograd().solve(problem, method, settings)
     saves, at_start = save_times(problem, settings.save_at.times)
     scheme = own_steps(method.resolve(problem, saves), "Discrete")
     by_rows = solve_by_rows(problem, scheme, settings) if attach is _attach else None
@@ -139,6 +145,7 @@ class _Discrete(torch.autograd.Function):
         ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + plan.outputs :])
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         x0, *rest = ctx.saved_tensors

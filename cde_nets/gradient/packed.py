@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.gradient.again import again
 from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled
@@ -128,6 +129,7 @@ class _Packed(torch.autograd.Function):
         ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + plan.outputs :])
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         x0, *rest = ctx.saved_tensors

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.gradient.flows import Ran, Raw
 from cde_nets.gradient.living import filled, gradients_again
 from cde_nets.gradient.plan import Plan
@@ -39,6 +40,7 @@ class _Reversed(torch.autograd.Function):
         ctx.save_for_backward(x0, *tensors[: plan.leaves], *tensors[plan.leaves + 2 :])
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, p: Tensor, q: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         x0, *leaves, alive, pair = ctx.saved_tensors

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import no_autocast
 from cde_nets.errors import ConvergenceError, DivergedError
 from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
@@ -38,7 +39,7 @@ def solve(
     progress: bool | Callable[[float], None] = False,
     save_at: SaveAt | Sequence[float] | Tensor | None = None,
 ) -> Solution:
-    """Solve a flow, a fixed point or a linear problem: one loop, one kind of solution.
+    """Solve a flow, a fixed point or a linear problem: one loop, one kind of solution; without autocast.
 
     Args:
         problem: an `InitialValueProblem`, `FixedPointProblem` or `LinearProblem`.
@@ -91,7 +92,7 @@ def solve(
     if throw and torch.compiler.is_compiling():
         raise ValueError("throw=True reads statuses back from the device; under torch.compile pass throw=False.")
     wanted = save_at if isinstance(save_at, SaveAt) else SaveAt(times=save_at)
-    with reporter(progress) as report:
+    with no_autocast(problem.packing.device.type), reporter(progress) as report:
         settings = Settings(tolerance or Tolerance.default(problem.packing.dtype), max_steps, throw, report, wanted)
         solution = how.solve(problem, chosen, settings)
     if throw:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.fields import Fields
 from cde_nets.gradient.again import again
 from cde_nets.gradient.base import Settings
@@ -23,7 +24,7 @@ from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
-from cde_nets.solver.opaque import transformed
+from cde_nets.solver.opaque import dual, transformed
 from cde_nets.solver.solution import SaveAt, Solution, Statistics
 from cde_nets.solver.status import Status
 
@@ -89,8 +90,8 @@ def prepare(
         settings: what was asked for.
         every: how many of so many steps a state is kept for the way back.
     """
-    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or transformed():
-        # A kernel is opaque to torch.func.
+    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or transformed() or dual():
+        # A kernel is opaque to torch.func and to forward derivatives.
         return None
     stride, sphere = every(len(scheme.mesh) - 1), type(problem.manifold) is Sphere
     if problem.event is not None or problem.rows == 0 or (problem.manifold is not None and not sphere):
@@ -116,13 +117,15 @@ class _Whole(torch.autograd.Function):
     def forward(ctx: Any, prepared: Prepared, x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         end, accepted, kept = prepared.whole.forward(x, prepared.at_stages(values), prepared.stride, keep=True)
         ctx.prepared = prepared
-        ctx.save_for_backward(x, values, accepted, kept)
+        # The coefficients only so that torch says when they were changed before the way back reads them again.
+        ctx.save_for_backward(x, values, accepted, kept, *prepared.whole.fields.tensors)
         ctx.mark_non_differentiable(accepted)
         return end, accepted
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, values, accepted, kept = ctx.saved_tensors
+        x, values, accepted, kept, *_ = ctx.saved_tensors
         prepared: Prepared = ctx.prepared
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.fields import Fields
 from cde_nets.kernels.codes import RIDGE
 from cde_nets.kernels.coverage import enabled
@@ -107,6 +108,7 @@ def adaptive_family(fields: Fields, x: Tensor, controls: torch.dtype) -> Packed 
     return None if found is None or by_products(found.family, found.coefficients) else found
 
 
+@without_autocast
 def forward(x: Tensor, values: Tensor, fields: Packed, rules: Rules, *, keep: bool) -> Arrived:
     """All steps of all rows.
 
@@ -133,6 +135,7 @@ def forward(x: Tensor, values: Tensor, fields: Packed, rules: Rules, *, keep: bo
     return Arrived(end, accepted, rejected, status, reached, call.evaluations, journey)
 
 
+@without_autocast
 def backward(
     cotangent: Tensor, values: Tensor, fields: Packed, rules: Rules, journey: Journey
 ) -> tuple[Tensor, Tensor]:

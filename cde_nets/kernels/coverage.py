@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.fields import Fields
 from cde_nets.kernels import cpu, cuda, operators
 from cde_nets.kernels.families import Packed, packed
@@ -32,6 +33,7 @@ class Whole(NamedTuple):
     widths: Tensor
     tableau: Tensor
 
+    @without_autocast
     def forward(self, x: Tensor, values: Tensor, every: int, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
         """As the operator `cde_nets::flow`; values are the control at every stage, shape (steps, stages, count)."""
         run = cpu.forward if _plain(x) else operators.flow
@@ -41,6 +43,7 @@ class Whole(NamedTuple):
         )
         return found
 
+    @without_autocast
     def backward(
         self, cotangent: Tensor, values: Tensor, every: int, kept: Tensor, accepted: Tensor, *, start_wanted: bool
     ) -> tuple[Tensor | None, Tensor]:

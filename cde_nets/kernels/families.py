@@ -26,6 +26,11 @@ class Packed(NamedTuple):
     coefficients: list[Tensor]
     shared: Tensor | None = None
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All numbers."""
+        return self.coefficients if self.shared is None else [*self.coefficients, self.shared]
+
     def drive(self, u: Tensor) -> Tensor:
         """What drives the kernel, from the control at every stage, shape (steps, stages, count)."""
         if self.shared is None:

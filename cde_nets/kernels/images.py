@@ -34,6 +34,11 @@ class Images(NamedTuple):
     channels: int
     family: int = IMAGES
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All numbers."""
+        return [*self.coefficients, self.basis]
+
     def drive(self, u: Tensor) -> Tensor:
         """Kernel and offset at every stage, shape (steps, stages, channels, features)."""
         return torch.bmm(u, self.basis).view(*u.shape[:2], self.channels, -1)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from cde_nets.autocast import full_precision
 from cde_nets.gradient import Gradient, Implicit, solve
-from cde_nets.nn.implicit_map import cast, full_precision, stated
+from cde_nets.nn.implicit_map import cast, stated
 from cde_nets.options import instead, suggesting
 from cde_nets.solver import Anderson, FixedPointProblem, SaveAt, Solution, Tolerance
 from cde_nets.solver.method import Method

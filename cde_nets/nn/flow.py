@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor, nn
 
+from cde_nets.autocast import autocast_on, full_precision
 from cde_nets.controls import Control
 from cde_nets.errors import DivergedError
 from cde_nets.fields.base import Fields
@@ -20,7 +21,7 @@ from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, T
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import opaque, version
+from cde_nets.solver.opaque import dual, opaque, version
 from cde_nets.solver.report import list_rows
 
 State = Inexact[Tensor, "batch dim"]
@@ -71,8 +72,6 @@ class ControlledODE(nn.Module):
         check_families(families, control)
         self.tied = len(families) == 1
         self.families = nn.ModuleList(families)
-        # A list of its own: a module list is slow to index, and the modules may still be cast or moved.
-        self._fields = families
         self.control = control
         self.method = RungeKutta(method) if isinstance(method, str) else method
         self.manifold = manifold
@@ -91,6 +90,11 @@ class ControlledODE(nn.Module):
             self.method.resolve(self._problem(self._nowhere(families[0].device)))
 
     @property
+    def _fields(self) -> list[Fields]:
+        # Whatever stands there now, as users may put others in: a module list itself is slow to index.
+        return list(self.families._modules.values())  # type: ignore[arg-type]
+
+    @property
     def dim(self) -> int:
         """The dimension m of the state."""
         return self._fields[0].dim
@@ -101,12 +105,18 @@ class ControlledODE(nn.Module):
         return self.control.count
 
     def forward(self, x: State) -> State:
-        """X_1 of every row, shape (batch, dim).
+        """X_1 of every row, shape (batch, dim); under autocast in single precision.
 
         Raises:
             ValueError: x does not fit the fields, or (with throw) holds NaN or infinity.
             DivergedError: with throw, rows that left the finite numbers; the message names them and the time.
         """
+        if isinstance(x, Tensor) and autocast_on(x.device.type):
+            with full_precision(x) as (x,):
+                return self._end(x)
+        return self._end(x)
+
+    def _end(self, x: State) -> State:
         prepared = self._ready(x)
         if prepared is not None:
             values = self.control.on_steps(prepared.mesh)
@@ -127,10 +137,11 @@ class ControlledODE(nn.Module):
         # The fields would say it too, but not before torch has stumbled over what is no tensor.
         if not isinstance(x, Tensor):
             raise ValueError(f"x must be a torch tensor of shape (batch, {self.dim}); got a {type(x).__name__}.")
-        problem = self._problem(x)
-        if self.throw and not torch.compiler.is_compiling():
-            self._check_finite(x)
-        return self._run(problem, save_at)
+        with full_precision(x) as (x,):
+            problem = self._problem(x)
+            if self.throw and not torch.compiler.is_compiling():
+                self._check_finite(x)
+            return self._run(problem, save_at)
 
     def _run(self, problem: InitialValueProblem, save_at: SaveAt | Sequence[float] | None) -> Solution:
         solution = solve(
@@ -164,7 +175,9 @@ class ControlledODE(nn.Module):
 
     def _ready(self, x: State) -> Prepared | None:
         """What a kernel takes besides the states and the control's values, found once; None where no kernel does."""
-        if type(x) is not Tensor or x.ndim != 2 or x.shape[1] != self.dim or not len(x) or opaque() or not enabled():
+        if type(x) is not Tensor or x.ndim != 2 or x.shape[1] != self.dim or not len(x):
+            return None
+        if opaque() or dual() or not enabled():
             return None
         control, gradient = self.control, self.gradient
         # All that it depends on and that users may set, or move to another dtype or device.
@@ -188,9 +201,10 @@ class ControlledODE(nn.Module):
             ValueError: as forward, or a flow on a manifold.
             DivergedError: as forward.
         """
-        problem = self._problem(x).with_log_determinant()
-        end, logarithm = self._run(problem, None).value
-        return end, logarithm
+        with full_precision(x) as (x,):
+            problem = self._problem(x).with_log_determinant()
+            end, logarithm = self._run(problem, None).value
+            return end, logarithm
 
     @torch.no_grad()
     def trajectory(self, x: State) -> Inexact[Tensor, "times batch dim"]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,28 +45,6 @@ def cast(tree: Any, dtype: torch.dtype | None) -> Any:
     if dtype is None:
         return tree
     return pytree.tree_map(lambda t: t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, tree)
-
-
-@contextmanager
-def full_precision(*trees: Any) -> Iterator[tuple[Any, ...]]:
-    """The trees with half-precision tensors as float32, and no autocast within, where autocast is on; else as they are.
-
-    As torch does for its linear algebra: an iteration in which some products are rounded to eight bits does not come to
-    rest, and its backward pass would run outside of autocast.
-    """
-    kinds = {leaf.device.type for leaf in pytree.tree_leaves(trees) if isinstance(leaf, Tensor)}
-    # Not every kind of device has autocast: meta has not.
-    on = [kind for kind in sorted(kinds) if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)]
-    if not on:
-        yield trees
-        return
-    with ExitStack() as stack:
-        for kind in on:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield pytree.tree_map(lambda t: t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t, trees)
-
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Map(nn.Module):

@@ -19,6 +19,14 @@ def transformed() -> bool:
     return torch._C._functorch.maybe_current_level() is not None
 
 
+def dual() -> bool:
+    """Whether forward derivatives are on their way, torch.autograd.forward_ad's or torch.func.jvp's."""
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
+    stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
+    return stack is not None and any(one.key() == torch._C._functorch.TransformType.Jvp for one in stack)
+
+
 def readable(x: Tensor) -> bool:
     """Whether to look at the numbers costs nothing: a plain tensor on the CPU, and nothing transforms."""
     return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not opaque()

@@ -202,3 +202,17 @@ def test_a_control_for_each_row_flows_each_row_along_its_own():
     torch.testing.assert_close(flow(x), torch.cat(alone))
     torch.testing.assert_close(flow.trajectory(x)[-1], flow(x))
     assert len(flow.times) == 6
+
+
+def test_a_family_that_is_put_in_the_place_of_another_is_the_flows():
+    """exp(1) by rk4's step, and exp(-1) after it; also where both are cast then."""
+    grow = LinearFields(torch.eye(2, dtype=torch.float64)[None])
+    control = PiecewiseConstantControl(1, 1, values=torch.ones(1, 1, dtype=torch.float64))
+    flow = ControlledODE(grow, control)
+    x = torch.ones(1, 2, dtype=torch.float64)
+    assert flow(x).tolist()[0] == pytest.approx([1 + 1 + 1 / 2 + 1 / 6 + 1 / 24] * 2)
+    flow.families[0] = LinearFields(-torch.eye(2, dtype=torch.float64)[None])
+    assert flow(x).tolist()[0] == pytest.approx([1 - 1 + 1 / 2 - 1 / 6 + 1 / 24] * 2)
+    flow.float()
+    assert flow(x.float()).tolist()[0] == pytest.approx([0.375] * 2)
+    assert flow.solve(x.float()).value.tolist()[0] == pytest.approx([0.375] * 2)

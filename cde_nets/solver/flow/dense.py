@@ -38,7 +38,7 @@ class Stopped(NamedTuple):
 class DenseOutput:
     """t -> state, on the continuous extension of the steps taken; without a gradient.
 
-    The slopes are evaluated again at every call: only the states at the step ends are held.
+    The slopes are evaluated again at every call: only the states at the step ends are held, and what trains as it was.
 
     Args:
         problem: the flow.
@@ -65,7 +65,9 @@ class DenseOutput:
         self._states, self._end = torch.stack([*states, end]).detach(), end.detach()
         with torch.no_grad():
             dynamics = problem.dynamics
-            self._dynamics: Dynamics = dynamics if mesh is None else dynamics.bind(mesh, tableau.c)
+            bound: Dynamics = dynamics if mesh is None else dynamics.bind(mesh, tableau.c)
+            # Copies: what is trained on moves, and these states do not.
+            self._dynamics = bound.on([leaf.detach().clone() for leaf in bound.leaves])
         self._sign = math.copysign(1.0, problem.t1 - problem.t0)
 
     @torch.no_grad()

@@ -1,0 +1,39 @@
+"""Forward derivatives of flows, torch.autograd.forward_ad's and torch.func's: nothing on the way drops a tangent."""
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+
+import cde_nets as cn
+
+F64 = torch.float64
+FAMILIES = {
+    "polynomial": cn.PolynomialFields.random(2, 3, 2, seed=0, dtype=F64),
+    "ridge": cn.RidgeFields.random(2, 3, 2, seed=0, dtype=F64),
+    "linear": cn.LinearFields.random(2, 3, seed=0, dtype=F64),
+}
+METHODS = {"rk4": "rk4", "dopri5": cn.RungeKutta("dopri5"), "reversible": cn.Reversible(cn.RungeKutta("rk4", steps=4))}
+GRADIENTS = {"default": None, "checkpointed": cn.Checkpointed(), "autograd": cn.Autograd(), "forward": cn.ForwardMode()}
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tangent_goes_through(family, method, gradient, trained):
+    if method == "reversible" and gradient == "checkpointed":
+        pytest.skip("reversible steps need no checkpoints")
+    control = cn.PiecewiseConstantControl.random(4, 3, scale=0.3, seed=1, dtype=F64).requires_grad_(trained)
+    flow = cn.ControlledODE(FAMILIES[family], control, METHODS[method], gradient=GRADIENTS[gradient])
+    x, v = torch.randn(2, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = (flow(x + 1e-6 * v) - flow(x - 1e-6 * v)) / 2e-6
+    with forward_ad.dual_level():
+        end, tangent = forward_ad.unpack_dual(flow(forward_ad.make_dual(x, v)))
+    assert torch.allclose(end, flow(x), atol=1e-12)
+    assert tangent is not None
+    assert torch.allclose(tangent, expected, atol=1e-8)
+    assert torch.allclose(torch.func.jvp(flow, (x,), (v,))[1], expected, atol=1e-8)
+    with forward_ad.dual_level(), torch.no_grad():
+        still = forward_ad.unpack_dual(flow(forward_ad.make_dual(x, v))).tangent
+    assert torch.allclose(still, expected, atol=1e-8)
