@@ -76,6 +76,7 @@ hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: doc
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
 
 citation: .venv/ready  ## Tables A2 and A3, on Cora: docs' figure. Some twenty hours of one idle core; goes on where it stood.
+	$(BIN)/python -m experiments.citation_gradients --publish docs $(OPTIONS)
 	$(BIN)/python -m experiments.citation --publish docs $(OPTIONS)
 
 estimators: .venv/ready  ## The scikit-learn estimators beside scikit-learn's own: docs' figure and table.

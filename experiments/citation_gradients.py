@@ -160,7 +160,9 @@ def measure(drawn: Drawn) -> dict[str, Any]:
     radius = cn.spectral_radius(layer.problem(drawn.start), before, tolerance=1e-3, max_steps=300)
     found = {row: drawn.gradient(drawn.way(row))[0] for row in ("rbp", "cg-rbp", "neumann-rbp")}
     # The same series at the state that the loss is of.
-    found["neumann-rbp, one step on"] = drawn.gradient(replace(drawn.way("neumann-rbp"), steps=STEPS, beyond=0))[0]
+    found["neumann-rbp, one step on"] = drawn.gradient(
+        replace(drawn.way("neumann-rbp"), steps=drawn.runs.settings.steps, beyond=0)
+    )[0]
     found |= {"bptt": terms.sum(0), "tbptt": terms[: drawn.runs.settings.truncation].sum(0)}
     measured: dict[str, Any] = {
         "weights": drawn.weights.value,
