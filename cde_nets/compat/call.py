@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cde_nets.compat.flat import Closed, FlatField, Function, Layout, crossing_of, parameters_of
+from cde_nets.compat.moving import carried, first_only
 from cde_nets.errors import DivergedError, SolveError
-from cde_nets.gradient import Autograd, Discrete, Gradient, solve
+from cde_nets.gradient import Autograd, Backsolve, Discrete, Gradient, solve
 from cde_nets.gradient.declared import Randomness, undeclared
 from cde_nets.options import suggest
 from cde_nets.solver import Event, InitialValueProblem, RungeKutta, Solution, Status, Tolerance
@@ -187,19 +188,18 @@ class Call:
         moving = torch.is_grad_enabled() and self.t.requires_grad
         shifts = clock - clock.detach()
         x = flat
+        # The continuous adjoint is differentiated once, and no parameter but those it was given gets a gradient.
+        once = isinstance(gradient, Backsolve)
         if moving:
-            with torch.no_grad():
-                slope = field(clock[0], flat)
             # A later start is a start from a state further back.
-            x = flat - slope * shifts[0]
+            x = _later(field, clock[0], flat, -shifts[0], once=once)
         found = (self._adaptive if self.adaptive else self._fixed)(x, times, gradient, leaves)
         if found is None:
             return None
         rest = list(found[1:])
         if moving and differentiate_end:
-            with torch.no_grad():
-                slopes = [field(at, y) for at, y in zip(clock[1:], rest, strict=True)]
-            rest = [y + slope * shift for y, slope, shift in zip(rest, slopes, shifts[1:], strict=True)]
+            places = zip(clock.detach()[1:], rest, shifts[1:], strict=True)
+            rest = [_later(field, at, y, shift, once=once) for at, y, shift in places]
         return torch.stack([flat, *rest])
 
     def method(self) -> RungeKutta:
@@ -336,6 +336,15 @@ class Call:
                 budget -= int(solution.statistics.steps[0])
                 here, span, x = here + span, 2 * span, solution.value
         raise OdeintError(f"odeint: no event before t = {here:g}; max_num_steps limits the search.")
+
+
+def _later(field: FlatField, t: Tensor, y: Tensor, width: Tensor, *, once: bool) -> Tensor:
+    """The state y at t a width later that is 0 and moves; once: its derivatives are taken once."""
+    if not once:
+        return carried(field, t, y, width)
+    with torch.no_grad():
+        slope = field(t, y)
+    return first_only("odeint_adjoint", y + slope * width)[0]
 
 
 _WIDTHS = {"safety": 0.9, "ifactor": 10.0, "dfactor": 0.2}

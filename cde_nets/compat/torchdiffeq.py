@@ -8,7 +8,9 @@ for all of it. What is computed here, and what is different:
   never evaluated beyond it.
 - `odeint` is differentiated by `Discrete`, exactly and without a graph of the stages, where func is a module whose
   parameters and state are all that it depends on; else by `Autograd`. `odeint_adjoint` is `Backsolve`.
-- Times get the gradient of the flow: f at the output times, -f carried to the end at the first.
+- Times get the gradient of the flow: f at the output times, -f carried to the end at the first; the steps are held
+  fixed, where the library's fixed grids move with their times. `odeint` has four derivatives by them,
+  `odeint_adjoint` one.
 - A state that is a tuple has an error norm of its parts; here it is the root of the sum of the parts' squares, where
   the library takes the largest: never laxer.
 - An option that the method does not know is refused (ValueError with the nearest), where the library warns.
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 
 from cde_nets.compat.call import Call, OdeintError, alike, differentiation
 from cde_nets.compat.flat import FlatField, Function, Layout, crossing_of, parameters_of
+from cde_nets.compat.moving import carried, first_only, meets
 from cde_nets.gradient import Autograd, Backsolve
 
 __all__ = ["OdeintError", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event"]
@@ -63,8 +66,10 @@ def odeint(
             other time on the side to which time runs.
 
     Returns:
-        The states at t, an axis for the times in front; with event_fn the time of the event, and the states at
-        the start and there. The time is not differentiable: see `odeint_event`.
+        The states at t, an axis for the times in front, differentiable in t, too, up to the fourth derivative: as
+        the flow is, by the velocity there, with the steps held fixed; on a fixed grid those of the library move with t.
+        With event_fn the time of the event, and the states at the start and there. The time is not differentiable: see
+        `odeint_event`.
 
     Raises:
         ValueError: arguments that do not fit each other.
@@ -180,10 +185,11 @@ def odeint_event(
 
     Returns:
         The time of the event, and the states at t0 and there. Both are differentiable in y0, t0, and what func and
-        event_fn depend on.
+        event_fn depend on: up to the third derivative through `odeint`, once through others.
 
     Raises:
         ValueError: as `odeint`.
+        RuntimeError: on the way back, where more than the first derivative is asked of others than `odeint`.
         OdeintError: as `odeint`.
     """
     start = t0.reshape(-1)
@@ -196,23 +202,36 @@ def odeint_event(
         return event_t, solution
     field, crossing = FlatField(func, layout), crossing_of(event_fn, layout, t[0], y0)
     clock = time.to(end.dtype.to_real())
-    point = end.detach().requires_grad_(True)
-    moment = clock.clone().requires_grad_(True)
-    with torch.no_grad():
-        velocity = field(clock, end.detach())
-    by_time, by_state = torch.autograd.grad(crossing(moment, point), (moment, point), allow_unused=True)
-    slope = torch.zeros_like(clock) if by_time is None else by_time
-    if by_state is not None:
-        slope = slope + (by_state.conj() * velocity).real.sum()
-    # One Newton step with its slope held fixed moves nothing, and has the implicit function's derivative.
     here = crossing(clock, end)
-    shift = -(here - here.detach()) / slope
-    moved = layout.restore(end + velocity * shift)
+    if not here.requires_grad:
+        return time, solution
+    if odeint_interface is odeint:
+        shift = meets(field, crossing, clock, end)
+        after = carried(field, clock, end, shift)
+    else:
+        # Others may be differentiated once, and give no gradient to parameters that they were not given.
+        velocity, slope = _slope(field, crossing, clock, end.detach())
+        # One Newton step with its slope held fixed moves nothing, and has the implicit function's derivative.
+        shift = -(here - here.detach()) / slope
+        after, shift = first_only("odeint_event", end + velocity * shift, shift)
+    moved = layout.restore(after)
     if layout.single:
         return time + shift.to(time.dtype), torch.cat([solution[:-1], moved[None]])
     return time + shift.to(time.dtype), tuple(
         torch.cat([part[:-1], last[None]]) for part, last in zip(solution, moved, strict=True)
     )
+
+
+def _slope(field: FlatField, crossing: Function, clock: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """The velocity at an event, and how fast the flow crosses zero there."""
+    point, moment = end.requires_grad_(True), clock.clone().requires_grad_(True)
+    with torch.no_grad():
+        velocity = field(clock, end)
+    by_time, by_state = torch.autograd.grad(crossing(moment, point), (moment, point), allow_unused=True)
+    slope = torch.zeros_like(clock) if by_time is None else by_time
+    if by_state is not None:
+        slope = slope + (by_state.conj() * velocity).real.sum()
+    return velocity, slope
 
 
 def odeint_dense(func: Function, y0: Tensor, t0: Tensor, t1: Tensor, **kwargs: Any) -> Function:

@@ -130,9 +130,7 @@ def _again(
     ]
     # A step, a stage, a row and a field.
     own = values[:, 0][pieces][:, None].expand(-1, tableau.stages, -1, -1)
-    plan = Plan(
-        OnMesh([flow.fields] * len(taken), own), tableau, None, taken, None, True, leaves=1, outputs=1, mixing=1.0
-    )
+    plan = Plan(OnMesh([flow.fields] * len(taken), own), tableau, None, taken, True, leaves=1, outputs=1, mixing=1.0)
     start, moments = again(plan, x, [own], alive, [cotangent], needs)
     if moments is not None:
         shape = values[:, 0].shape

@@ -49,9 +49,9 @@ def retake(plan: Plan, dynamics: Dynamics, taken: Taken, x: Tensor) -> tuple[Ten
 
 
 def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Tensor]:
-    """The recorded steps once more: end, saved states and event states."""
+    """The recorded steps once more: end, saved states, and start and slopes of those in which rows met events."""
     saved: dict[int, Tensor] = {}
-    hit = torch.zeros_like(x)
+    start, met = torch.zeros_like(x), x.new_zeros(plan.tableau.stages, *x.shape)
     for step in plan.taken:
         # On an even mesh living rows take every step; what the record says belongs to a transform that has ended.
         moved = step.moved & alive if plan.uneven else alive
@@ -65,9 +65,8 @@ def _steps(plan: Plan, dynamics: Dynamics, x: Tensor, alive: Tensor) -> list[Ten
                 here = moved if isinstance(output.place, int) else moved & output.valid & (output.place == place)
                 saved[place] = torch.where(here[:, None], value, saved.get(place, torch.zeros_like(x)))
         if taken.hit is not None:
-            assert plan.theta is not None
-            value = interpolate(plan.tableau, plan.manifold, x, taken.step, slopes, plan.theta)
-            hit = torch.where(taken.hit[:, None], value, hit)
+            here = taken.hit[:, None]
+            start, met = torch.where(here, x, start), torch.where(here, torch.stack(slopes), met)
         x = after
     stacked = torch.stack([saved[k] for k in sorted(saved)]) if saved else x.new_zeros(0, *x.shape)
-    return [x, stacked, hit][: plan.outputs]
+    return [x, stacked, start, met][: plan.outputs]

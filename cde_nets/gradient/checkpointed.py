@@ -62,11 +62,10 @@ class Checkpointed(Gradient):
         def attach(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) -> Raw:
             keep = ran.recorder.keep
             assert isinstance(keep, Checkpoints)
-            outputs = [ran.raw.end, ran.raw.saved, *([ran.raw.hit] if ran.raw.hit is not None else [])]
             places = sorted(n for n in keep.kept if n)
             kept = [keep.kept[n] for n in places]
             alive = succeeded(ran.iterate.status)
-            found = _Checkpointed.apply(plan, self.budget, places, x0, *leaves, *outputs, alive, *kept)  # type: ignore[no-untyped-call]
+            found = _Checkpointed.apply(plan, self.budget, places, x0, *leaves, *ran.raw.tensors, alive, *kept)  # type: ignore[no-untyped-call]
             return Raw(*found)
 
         # Half of a budget is for stretches that are computed again.

@@ -104,11 +104,10 @@ def solve_recorded(
             scheme.tableau,
             problem.manifold,
             ran.recorder.taken,
-            ran.theta,
             # Rows that take other steps than their neighbours, or end before them.
             isinstance(scheme, AdaptiveRungeKutta) or problem.event is not None,
             len(leaves),
-            2 + (raw.hit is not None),
+            len(raw.tensors),
             scheme.mixing if isinstance(scheme, FixedReversible) else 1.0,
         )
         side_by_side = isinstance(keep, Slopes) and keep.whole
@@ -122,9 +121,16 @@ def _attach(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) -> Raw:
     states = [keep.kept[n] for n in range(1, keep.count)]
     # The end itself is only needed to come back from a manifold.
     ends = [ran.raw.end] if keep.scales else []
-    outputs = [ran.raw.end, ran.raw.saved, *([ran.raw.hit] if ran.raw.hit is not None else [])]
     found = _Discrete.apply(  # type: ignore[no-untyped-call]
-        plan, len(keep.scales), x0, *leaves, *outputs, succeeded(ran.iterate.status), *keep.scales, *states, *ends
+        plan,
+        len(keep.scales),
+        x0,
+        *leaves,
+        *ran.raw.tensors,
+        succeeded(ran.iterate.status),
+        *keep.scales,
+        *states,
+        *ends,
     )
     return Raw(*found)
 
@@ -195,10 +201,14 @@ class Walk:
                 p = p + q
             else:
                 inner.append((output.theta, q))
+        given: list[Tensor] = []
+        met: Tensor | None = None
         if taken.hit is not None:
-            assert plan.theta is not None
-            assert self._cotangents.hit is not None
-            inner.append((plan.theta, torch.where(taken.hit[:, None] & self._alive, self._cotangents.hit, 0.0)))
+            here = taken.hit[:, None] & self._alive
+            assert self._cotangents.start is not None
+            assert self._cotangents.slopes is not None
+            met = torch.where(here, self._cotangents.start, 0.0)
+            given = list(torch.where(here, self._cotangents.slopes, 0.0))
         stays = p
         if plan.manifold is not None:
             assert scale is not None
@@ -208,11 +218,22 @@ class Walk:
             start, inner = self._unproject(x, taken, inner, start)
         mask = good if plan.uneven else None
         mu = increment_back(
-            self._dynamics, self._adjoint, plan.tableau, x, taken.step, p, inner, mask=mask, leaves_only=leaves_only
+            self._dynamics,
+            self._adjoint,
+            plan.tableau,
+            x,
+            taken.step,
+            p,
+            inner,
+            given,
+            mask=mask,
+            leaves_only=leaves_only,
         )
         back = p if mu is None else p + mu
         for _, q in inner:
             back = back + q
+        if met is not None:
+            back = back + met
         if plan.manifold is not None:
             back = back + start
         # Where a row took no step its costate is what it was.

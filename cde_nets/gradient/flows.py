@@ -13,9 +13,10 @@ from torch import Tensor
 
 from cde_nets.door import numbers
 from cde_nets.gradient.base import Settings
+from cde_nets.gradient.meeting import MetIn, meeting
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.dense import DenseOutput, Stopped
-from cde_nets.solver.flow.events import Hits, evaluate, locate
+from cde_nets.solver.flow.events import Hits, locate
 from cde_nets.solver.flow.fixed import FixedRungeKutta
 from cde_nets.solver.flow.record import Recorder, States, interpolate
 from cde_nets.solver.flow.reversible import FixedReversible
@@ -26,7 +27,7 @@ from cde_nets.solver.loop import run
 from cde_nets.solver.method import Iterate, Scheme
 from cde_nets.solver.solution import Solution, Statistics, Trace
 from cde_nets.solver.states import real
-from cde_nets.solver.status import Status
+from cde_nets.solver.status import Status, succeeded
 
 OwnSteps = FixedRungeKutta | AdaptiveRungeKutta | FixedReversible
 
@@ -37,12 +38,19 @@ class Raw(NamedTuple):
     Attributes:
         end: after the last step, shape (rows, numbers).
         saved: at the save times after the start, shape (times, rows, numbers).
-        hit: where rows met their event, shape (rows, numbers); None without an event.
+        start: where the step began in which a row met its event, shape (rows, numbers); None without an event.
+        slopes: that step's stages' slopes, shape (stages, rows, numbers); None likewise.
     """
 
     end: Tensor
     saved: Tensor
-    hit: Tensor | None = None
+    start: Tensor | None = None
+    slopes: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those there are."""
+        return tuple(part for part in self if part is not None)
 
 
 @dataclass
@@ -150,10 +158,8 @@ def run_flow(
         theta, crossing = locate(
             problem.event, problem.packing, hits, lambda theta: point(theta.to(real_dtype)).to(iterate.value.dtype)
         )
-    theta = theta.to(real_dtype)
-    step = Step(0, hits.h.to(real_dtype))
-    hit = interpolate(scheme.tableau, manifold, hits.start, step, hits.slopes, theta)
-    return Ran(Raw(iterate.value, saved, hit), iterate, recorder, tracer, theta, crossing)
+    raw = Raw(iterate.value, saved, hits.start, torch.stack(list(hits.slopes)))
+    return Ran(raw, iterate, recorder, tracer, theta.to(real_dtype), crossing)
 
 
 def run_apart(
@@ -190,11 +196,14 @@ def finish(
     """The solution: states as the user builds them, events with their times' gradient."""
     packing, iterate = problem.packing, ran.iterate
     end, saved, event_time, reached, stopped = raw.end, raw.saved, None, _reached(ran), None
-    if raw.hit is not None:
+    if raw.start is not None:
+        assert raw.slopes is not None
         assert ran.crossing is not None
+        assert ran.theta is not None
         met = (iterate.status == int(Status.EVENT))[:, None]
         reached = torch.where(met, ran.crossing, reached[:, None])[:, 0]
-        point, time = _attach_time(problem, raw.hit, ran.crossing)
+        step = MetIn(iterate.memory.events, met, succeeded(iterate.status), raw.start, raw.slopes)
+        point, time = meeting(problem, ran.recorder.tableau, step, ran.theta, ran.crossing)
         end = torch.where(met, point, end)
         stopped = Stopped(met, ran.crossing, point.detach())
         event_time = torch.where(met, time, problem.t1)[:, 0]
@@ -253,33 +262,3 @@ def _reached(ran: Ran) -> Tensor:
         t: Tensor = iterate.memory.t
         return t.expand(iterate.value.shape[0], 1)[:, 0]
     return torch.tensor(mesh, dtype=torch.float64, device=iterate.value.device)[iterate.accepted]
-
-
-def _attach_time(problem: InitialValueProblem, point: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """The event's state and time with the gradient that the moving time gives them.
-
-    One Newton step t - g / (dg/dt along the flow), with the slope held fixed, changes no value and has the derivative
-    of the implicit function; the state moves along its velocity with it.
-    """
-    event, packing = problem.event, problem.packing
-    assert event is not None
-    here = time.detach()
-    # What the event's own function depends on may want a gradient where the state does not.
-    g = evaluate(event, packing, here, point)
-    if not g.requires_grad:
-        return point, time
-    with torch.no_grad():
-        velocity = velocity_at(problem, point.detach(), here)
-        slope = torch.func.jvp(
-            lambda t, x: evaluate(event, packing, t, x), (here, point.detach()), (torch.ones_like(here), velocity)
-        )[1]
-    shift = -((g - g.detach()) / slope)[:, None]
-    moved = here + shift.to(here.dtype)
-    return point + velocity * shift.to(velocity.dtype), moved
-
-
-def velocity_at(problem: InitialValueProblem, x: Tensor, t: Tensor) -> Tensor:
-    """dX/dt of packed states at times of shape (rows, 1)."""
-    from cde_nets.solver.dynamics import Moment
-
-    return problem.dynamics.velocity(x, Moment(0, 0, t, t))

@@ -25,7 +25,7 @@ from cde_nets.solver import opaque
 from cde_nets.solver.dynamics import Adjoint, Stages
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.gathered import alike
-from cde_nets.solver.flow.record import Slopes, Taken
+from cde_nets.solver.flow.record import Output, Slopes, Taken
 from cde_nets.solver.flow.steps import combine, dense_weights
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
@@ -109,9 +109,8 @@ def attach_packed(plan: Plan, ran: Ran, x0: Tensor, leaves: Sequence[Tensor]) ->
     alive = succeeded(ran.iterate.status)
     stages = _stages_that_matter(plan)
     steps = pack(plan.taken, keep, alive, stages)
-    outputs = [ran.raw.end, ran.raw.saved, *([ran.raw.hit] if ran.raw.hit is not None else [])]
     parts = (steps.order, steps.place, steps.x, steps.slopes, steps.h, steps.t, steps.end, steps.inside)
-    found = _Packed.apply(plan, stages, steps.sizes, x0, *leaves, *outputs, alive, *parts)  # type: ignore[no-untyped-call]
+    found = _Packed.apply(plan, stages, steps.sizes, x0, *leaves, *ran.raw.tensors, alive, *parts)  # type: ignore[no-untyped-call]
     return Raw(*found)
 
 
@@ -215,7 +214,7 @@ def _joined(steps: Pack, stages: int) -> Iterator[list[slice]]:
 
 @dataclass(frozen=True, eq=False)
 class _Inner:
-    """What states saved within steps give: the start of each, shape (numbers, steps), and h times that to stages."""
+    """What is given besides the ends: to the start of each step, shape (numbers, steps), and to its stages' slopes."""
 
     base: Tensor
     stages: Sequence[Tensor]
@@ -225,36 +224,42 @@ def _inner(plan: Plan, steps: Pack, stages: int, alive: Tensor, cotangents: Raw)
     base: Tensor | None = None
     weighed: list[Tensor] = []
     for n, taken in enumerate(plan.taken):
-        found = [(output.valid, output.theta, output.place) for output in taken.outputs]
+        found: list[tuple[Tensor, Output | None]] = [(output.valid, output) for output in taken.outputs]
         if taken.hit is not None:
-            assert plan.theta is not None
-            found.append((taken.hit & taken.moved, plan.theta, -1))
-        for valid, theta, number in found:
+            found.append((taken.hit & taken.moved, None))
+        for valid, output in found:
             rows = (valid & alive).nonzero()[:, 0]
             if not len(rows):
                 continue
             if base is None:
                 base = torch.zeros_like(steps.x)
                 weighed = [base] * stages
-            q = _cotangent(cotangents, number, rows)
             at = steps.place[n].index_select(0, rows)
-            own = theta.index_select(0, rows) if isinstance(theta, Tensor) else torch.full_like(q[:, :1].real, theta)
-            weights = dense_weights(plan.tableau, own)
-            h = steps.h.index_select(0, at)[:, None]
+            if output is None:
+                q, given = _of_event(cotangents, rows)
+            else:
+                q, given = _of_saved(cotangents, plan, output, rows, steps.h.index_select(0, at)[:, None])
             base = base.index_add(1, at, q.mT)
-            weighed = [
-                total.index_add(1, at, (h * weight * q).mT) for total, weight in zip(weighed, weights, strict=False)
-            ]
+            weighed = [total.index_add(1, at, part.mT) for total, part in zip(weighed, given, strict=False)]
     return None if base is None else _Inner(base, weighed)
 
 
-def _cotangent(cotangents: Raw, number: int | Tensor, rows: Tensor) -> Tensor:
-    if isinstance(number, Tensor):
-        return cotangents.saved[number.index_select(0, rows), rows]
-    if number >= 0:
-        return cotangents.saved[number].index_select(0, rows)
-    assert cotangents.hit is not None
-    return cotangents.hit.index_select(0, rows)
+def _of_event(cotangents: Raw, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """The cotangents of the start and the slopes of the steps in which rows met their events."""
+    assert cotangents.start is not None
+    assert cotangents.slopes is not None
+    return cotangents.start.index_select(0, rows), cotangents.slopes.index_select(1, rows).unbind()
+
+
+def _of_saved(cotangents: Raw, plan: Plan, output: Output, rows: Tensor, h: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """Likewise of steps within which states were saved."""
+    place, theta = output.place, output.theta
+    if isinstance(place, Tensor):
+        q = cotangents.saved[place.index_select(0, rows), rows]
+    else:
+        q = cotangents.saved[place].index_select(0, rows)
+    own = theta.index_select(0, rows) if isinstance(theta, Tensor) else torch.full_like(q[:, :1].real, theta)
+    return q, [h * weight * q for weight in dense_weights(plan.tableau, own)]
 
 
 def _stages_that_matter(plan: Plan) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from cde_nets.solver.dynamics import Dynamics
 from cde_nets.solver.flow.manifold import Manifold
 from cde_nets.solver.flow.record import Taken
@@ -22,10 +20,9 @@ class Plan:
         tableau: the method.
         manifold: what step ends were put back on.
         taken: the steps, in order.
-        theta: where in their step rows met their event, shape (rows, 1); None without an event.
         uneven: rows take other steps than their neighbours, or end before them.
         leaves: how many leaves the dynamics has.
-        outputs: how many tensors came out: end, saved states and, with an event, the states at it.
+        outputs: how many tensors came out: end, saved states and, with an event, start and slopes of its step.
         mixing: of a reversible method.
     """
 
@@ -33,7 +30,6 @@ class Plan:
     tableau: Tableau
     manifold: Manifold | None
     taken: Sequence[Taken]
-    theta: Tensor | None
     uneven: bool
     leaves: int
     outputs: int

@@ -22,6 +22,7 @@ def increment_back(
     step: Step,
     p: Tensor,
     inner: Inner = (),
+    given: Sequence[Tensor] = (),
     *,
     mask: Tensor | None = None,
     leaves_only: bool = False,
@@ -30,7 +31,7 @@ def increment_back(
 
     With stage cotangents w_j = h (b_j p + sum_s b_j(theta_s) p_s) + h sum_{l>j} a_lj mu_l and mu_j = D(velocity)(X_j)^T
     w_j (Hager, "Runge-Kutta methods in optimal control and the transformed adjoint system", 2000; the sum over s is
-    its extension to states p_s saved at theta_s on the continuous extension).
+    its extension to states p_s saved at theta_s on the continuous extension), and what the slopes themselves are given.
 
     Args:
         dynamics: dX/dt.
@@ -40,6 +41,7 @@ def increment_back(
         step: its place in time.
         p: the cotangent of its end.
         inner: theta and cotangent of every state saved within it.
+        given: cotangents of the stages' slopes, where there are any.
         mask: the rows that took the step, shape (rows, 1); the others give nothing. None: all.
         leaves_only: the start's cotangent is not wanted.
 
@@ -49,7 +51,7 @@ def increment_back(
     weights = [(tableau.b, p), *((dense_weights(tableau, theta), q) for theta, q in inner)]
     graph = None if leaves_only and tableau.stages == 1 else adjoint.graph(x)
     if graph is not None:
-        return _through(graph, tableau, step, weights, mask)
+        return _through(graph, tableau, step, weights, given, mask)
     states, pulls = _linearized(dynamics, adjoint, tableau, x, step)
     mu: dict[int, Tensor] = {}
     for j in reversed(range(tableau.stages)):
@@ -57,7 +59,7 @@ def increment_back(
         vectors = [q for _, q in weights]
         terms += [tableau.a[later][j] for later in mu]
         vectors += list(mu.values())
-        w = combine(terms, vectors, step.h)
+        w = _plus_given(combine(terms, vectors, step.h), given, j)
         if w is None:
             continue
         if mask is not None:
@@ -69,6 +71,10 @@ def increment_back(
         mu[j] = pulls[j](w) if j in pulls else adjoint.pull(states[j], moment, w)
     found = list(mu.values())
     return None if not found else sum(found[1:], found[0])
+
+
+def _plus_given(w: Tensor | None, given: Sequence[Tensor], j: int) -> Tensor | None:
+    return w if not given else given[j] if w is None else w + given[j]
 
 
 def _linearized(
@@ -97,12 +103,13 @@ def _through(
     tableau: Tableau,
     step: Step,
     weights: Sequence[tuple[Sequence[float | Tensor], Tensor]],
+    given: Sequence[Tensor],
     mask: Tensor | None,
 ) -> Tensor | None:
     """As `increment_back`, all stages pulled at once."""
     wanted: dict[int, Tensor] = {}
     for j in range(tableau.stages):
-        w = combine([b[j] for b, _ in weights], [q for _, q in weights], step.h)
+        w = _plus_given(combine([b[j] for b, _ in weights], [q for _, q in weights], step.h), given, j)
         if w is not None:
             wanted[j] = w if mask is None else torch.where(mask, w, 0.0)
     if not wanted:

@@ -144,7 +144,7 @@ def _again(
     taken = [Taken(Step(n, mesh[n + 1] - mesh[n]), alive) for n in range(prepared.steps)]
     u = prepared.at_stages(values)
     dynamics = OnMesh(prepared.families, u)
-    plan = Plan(dynamics, prepared.tableau, prepared.manifold, taken, None, False, leaves=1, outputs=1, mixing=1.0)
+    plan = Plan(dynamics, prepared.tableau, prepared.manifold, taken, False, leaves=1, outputs=1, mixing=1.0)
     start, moments = again(plan, x, [u], alive, [cotangent], needs)
     return [start, _of_steps(moments) if moments is not None and values.ndim == 2 else moments]
 

@@ -236,6 +236,33 @@ def test_the_gradient_of_times(name, method):
     close(ours, theirs, rtol=1e-4 if method == "rk4" else 1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+def test_second_derivatives_by_times_are_those_of_the_closed_form(method):
+    """Of y = y0 exp(k (t^2 - t0^2) / 2), mixed ones with y0 and k too."""
+    inputs = [
+        torch.tensor(number, dtype=F64, requires_grad=True) for number in ([1.5], 0.8, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    ]
+
+    def second(solved):
+        y = solved(*inputs)
+        first = torch.autograd.grad((y * torch.linspace(1, 2, 6, dtype=F64)).sum(), inputs, create_graph=True)
+        total = sum((g * torch.linspace(1, 3, g.numel(), dtype=F64).reshape(g.shape)).sum() for g in first)
+        return torch.autograd.grad(total, inputs)
+
+    options = {"rtol": 1e-10, "atol": 1e-10} if method == "dopri5" else {}
+    ours = second(lambda y0, k, t: odeint(lambda t, y: k * t * y, y0, t, method=method, **options)[:, 0])
+    theirs = second(lambda y0, k, t: y0 * torch.exp(k * (t**2 - t[0] ** 2) / 2))
+    for one, two in zip(ours, theirs, strict=True):
+        close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_the_continuous_adjoint_refuses_second_derivatives_by_times():
+    t = torch.linspace(0, 1, 3, dtype=F64, requires_grad=True)
+    y = odeint_adjoint(lambda t, y: -t * y, torch.ones(1, dtype=F64), t, adjoint_params=())
+    with pytest.raises(RuntimeError, match=r"odeint_adjoint gives first derivatives only.* Take odeint"):
+        torch.autograd.grad(y.sum(), t, create_graph=True)
+
+
 def test_odeint_is_exact_and_gradcheck_agrees():
     func = Swirl()
     y0 = start()
@@ -669,6 +696,52 @@ def test_the_time_of_an_event_and_its_gradient(name, reverse):
     (speed,) = torch.autograd.grad(vel[-1].sum(), ball.gravity)
     (speed_exact,) = torch.autograd.grad((v - g * root).sum(), g)
     close(speed, speed_exact, rtol=1e-6, atol=1e-7)
+
+
+def fall(interface, **inputs):
+    """When and how fast a ball that is thrown comes down; (v + sqrt(v^2 + 2 g h)) / g after t0."""
+    event_t, (_, vel) = odeint_event(
+        lambda t, s: (s[1], -inputs["g"] * torch.ones_like(s[1])),
+        (inputs["h"], inputs["v"]),
+        inputs["t0"],
+        event_fn=lambda t, s: s[0] - inputs["c"] * t,
+        odeint_interface=interface,
+        atol=1e-10,
+        rtol=1e-10,
+    )
+    return event_t + vel[-1, 0]
+
+
+def test_second_derivatives_through_an_event():
+    """The ball meets the rising height c t: h + v s - g s^2 / 2 = c (t0 + s)."""
+    names = ["g", "h", "v", "t0", "c"]
+    inputs = [torch.tensor([x], dtype=F64, requires_grad=True) for x in (9.8, 2.0, 3.0, 0.25, 0.4)]
+
+    def exact(g, h, v, t0, c):
+        s = (v - c + ((v - c) ** 2 + 2 * g * (h - c * t0)).sqrt()) / g
+        return (t0 + s + v - g * s).sum()
+
+    def second(value):
+        first = torch.autograd.grad(value, inputs, create_graph=True)
+        return torch.autograd.grad(sum((k + 1) * g.sum() for k, g in enumerate(first)), inputs)
+
+    ours = second(fall(odeint, **dict(zip(names, inputs, strict=True))))
+    for one, two in zip(ours, second(exact(*inputs)), strict=True):
+        close(one, two, rtol=1e-6, atol=1e-7)
+
+
+def test_an_event_of_the_continuous_adjoint_refuses_second_derivatives():
+    numbers = {
+        name: torch.tensor([x], dtype=F64) for name, x in (("g", 9.8), ("h", 2.0), ("v", 3.0), ("t0", 0.25), ("c", 0.4))
+    }
+    numbers["c"].requires_grad_()
+
+    def interface(*args, **options):
+        return odeint_adjoint(*args, adjoint_params=(), **options)
+
+    found = fall(interface, **numbers)
+    with pytest.raises(RuntimeError, match=r"odeint_event gives first derivatives only.* odeint itself"):
+        torch.autograd.grad(found, numbers["c"], create_graph=True)
 
 
 @pytest.mark.parametrize("method", ["dopri5", "bosh3", "dopri8", "rk4"])
