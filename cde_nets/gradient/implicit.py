@@ -180,10 +180,10 @@ class _RestPoint(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         z, alive, *leaves = ctx.saved_tensors
         problem: FixedPointProblem = ctx.problem
-        leaves = healed(leaves, alive)
-        function = problem.map.on(leaves)
         # Rows that failed stand where a living row stands, with cotangent zero.
         z = stand_in(z, alive)
+        leaves = healed(leaves, alive, lambda leaves: problem.map.on(leaves)(z.detach()))
+        function = problem.map.on(leaves)
         wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
             w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
