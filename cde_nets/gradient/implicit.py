@@ -14,6 +14,7 @@ from torch import Tensor
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import undeclared
+from cde_nets.gradient.pushed import NESTED, Apart, refuse_forward_over_backward
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import options
 from cde_nets.solver.fixed_point import FixedPointProblem
@@ -37,7 +38,9 @@ class Implicit(Gradient):
     The backward pass solves (I - J^T) w = g with a linear method and reports in the solution's `backward`: an inexact
     method (Neumann(K), OneStep) makes an inexact gradient, by name. Where the solve fails it raises, or warns if the
     problem was solved with throw=False; a row that failed either way gives zero to what rows share, and is counted.
-    With create_graph=True the solve is differentiated implicitly too: second derivatives are exact.
+    With create_graph=True the solve is differentiated implicitly too: second derivatives are exact. In forward mode
+    (torch.func.jvp, jacfwd, torch.autograd.forward_ad) the tangent t of a rest point solves (I - J) t = df.v with the
+    same method, wherever the iteration began; forward and backward mode within each other are refused.
 
     Args:
         method: for the linear problem; GMRES() where None.
@@ -63,19 +66,25 @@ class Implicit(Gradient):
     def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
         problem = problem.counted()
+        apart = Apart.of(problem) if isinstance(problem, FixedPointProblem) else None
+        if apart is None:
+            return self._solved(problem, method, settings)
+        solution = self._solved(apart.problem, method, settings, pushed=True)
+        inner = self._adjoint(apart.problem, settings)
+        packing = apart.problem.packing
+        value = apart.attach(packing.pack(solution.value), solution.succeeded, inner.solve)
+        return solution.differentiable(packing.unpack(value), solution.backward)
+
+    def _solved(
+        self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings, *, pushed: bool = False
+    ) -> Solution:
         if torch.is_grad_enabled() and isinstance(problem, FixedPointProblem):
             problem.first = check_map_declared(problem, problem.start())
         with torch.no_grad():
             iterate, solution = run_rest(problem, method, settings)
         if not torch.is_grad_enabled():
             return solution
-        inner = _Adjoint(
-            GMRES() if self.method is None else self.method,
-            Limits(self.tolerance or _relative(settings.tolerance, problem.packing.dtype), self.max_steps),
-            settings.throw,
-            Backward(),
-            problem.states if isinstance(problem, LinearProblem) else problem.packing,
-        )
+        inner = self._adjoint(problem, settings, pushed=pushed)
         alive = succeeded(iterate.status)
         if isinstance(problem, LinearProblem):
             value = self._linear(problem, iterate.value, alive, inner)
@@ -86,6 +95,18 @@ class Implicit(Gradient):
                 return solution
             value = _RestPoint.apply(inner, problem, iterate.value, alive, *problem.leaves)  # type: ignore[no-untyped-call]
         return solution.differentiable(problem.packing.unpack(value), inner.backward)
+
+    def _adjoint(
+        self, problem: FixedPointProblem | LinearProblem, settings: Settings, *, pushed: bool = False
+    ) -> _Adjoint:
+        return _Adjoint(
+            GMRES() if self.method is None else self.method,
+            Limits(self.tolerance or _relative(settings.tolerance, problem.packing.dtype), self.max_steps),
+            settings.throw,
+            Backward(),
+            problem.states if isinstance(problem, LinearProblem) else problem.packing,
+            pushed,
+        )
 
     def _linear(self, problem: LinearProblem, value: Tensor, alive: Tensor, inner: _Adjoint) -> Tensor:
         g = problem.packed()
@@ -114,6 +135,7 @@ class _Adjoint:
 
     Attributes:
         states: how users build what is packed.
+        pushed: what the problem depends on has tangents, too.
         some: whether any row is alive, once the host has looked.
     """
 
@@ -122,6 +144,7 @@ class _Adjoint:
     throw: bool
     backward: Backward
     states: Packing
+    pushed: bool = False
     some: bool | None = None
 
     def solve(
@@ -167,17 +190,25 @@ class _Adjoint:
 
 class _RestPoint(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inner: _Adjoint, problem: FixedPointProblem, z: Tensor, alive: Tensor, *leaves: Tensor
-    ) -> Tensor:
-        out = z.clone()
-        ctx.inner, ctx.problem = inner, problem
+    def forward(inner: _Adjoint, problem: FixedPointProblem, z: Tensor, alive: Tensor, *leaves: Tensor) -> Tensor:
+        return z.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.inner, ctx.problem, _, alive, *leaves = inputs
         # The output itself is saved: second derivatives go through it to the leaves again.
-        ctx.save_for_backward(out, alive, *leaves)
-        return out
+        ctx.save_for_backward(output, alive, *leaves)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[int | None], *inputs: Any) -> tuple[Tensor, None]:
+        # What jacfwd maps over are tangents, and those are not among the inputs.
+        if any(dim is not None for dim in in_dims):
+            raise RuntimeError(NESTED)
+        return _RestPoint.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_forward_over_backward(g, pushed=ctx.inner.pushed)
         z, alive, *leaves = ctx.saved_tensors
         problem: FixedPointProblem = ctx.problem
         # Rows that failed stand where a living row stands, with cotangent zero.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import forward_mode, opaque
 from cde_nets.solver.states import Packing
 
 
@@ -121,6 +121,9 @@ class PackedFunction:
 
     def pushforward(self, x: Tensor, v: Tensor, *lead: Any) -> Tensor:
         """D_x v."""
+        if forward_mode():
+            # Where torch.autograd.forward_ad is at work torch.func.jvp cannot be called.
+            return twice_transposed(lambda y: self(y, *lead), x)(v)
         tangent: Tensor = torch.func.jvp(lambda y: self(y, *lead), (x,), (v,))[1]
         return tangent
 
@@ -154,6 +157,13 @@ class PackedFunction:
             self.function, {**given, **buffers}, (*lead, state, *args), tie_weights=False
         )
         return self.packing.pack(value, self.what)
+
+
+def twice_transposed(function: Callable[..., Tensor], *at: Tensor) -> Callable[..., Tensor]:
+    """The derivative's product with tangents, as torch.func.jvp, by backward mode alone."""
+    found = torch.func.vjp(function, *at)
+    push = torch.func.vjp(found[1], torch.zeros_like(found[0]))[1]
+    return lambda *tangents: push(tangents)[0]
 
 
 def arguments(args: Any) -> tuple[Any, ...]:

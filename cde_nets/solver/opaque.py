@@ -6,6 +6,7 @@ import cmath
 from typing import Any
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
 
@@ -17,6 +18,11 @@ def opaque() -> bool:
 def transformed() -> bool:
     """Whether torch.func transforms."""
     return torch._C._functorch.maybe_current_level() is not None
+
+
+def forward_mode() -> bool:
+    """Whether torch differentiates in forward mode: torch.func.jvp, jacfwd, or torch.autograd.forward_ad."""
+    return forward_ad._current_level >= 0
 
 
 def readable(x: Tensor) -> bool:
