@@ -16,7 +16,7 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
 from cde_nets.gradient.living import filled
-from cde_nets.options import options
+from cde_nets.options import instead, options
 from cde_nets.solver.dynamics import Adjoint, Counted, Dynamics, Moment
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.fixed import FixedRungeKutta
@@ -29,7 +29,7 @@ from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.status import Status, succeeded
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 @options
@@ -45,12 +45,24 @@ class Backsolve(Gradient):
     Args:
         method: of the way back; a `RungeKutta`, that of the way forth where None.
         tolerance: of the way back; that of the way forth where None.
+
+    Raises:
+        ValueError: a method that is no `RungeKutta`, a tolerance that is no `Tolerance`.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("flow",)
 
     method: RungeKutta | None = None
     tolerance: Tolerance | None = None
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.method is not None and not isinstance(self.method, RungeKutta):
+            say = f": say cn.RungeKutta({self.method!r})" if isinstance(self.method, str) else instead(self.method)
+            raise ValueError(
+                f"Backsolve goes back by a RungeKutta, such as RungeKutta('dopri5'); got {self.method!r}{say}."
+            )
+        check_tolerance(self.tolerance)
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`.

@@ -16,7 +16,7 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import undeclared
 from cde_nets.gradient.pushed import NESTED, Apart, refuse_forward_over_backward
 from cde_nets.gradient.rest import check_map_declared, run_rest
-from cde_nets.options import options
+from cde_nets.options import instead, options, positive
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.linear import GMRES
@@ -28,7 +28,7 @@ from cde_nets.solver.opaque import opaque
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.states import Packing
 from cde_nets.solver.status import succeeded
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 @options
@@ -47,7 +47,10 @@ class Implicit(Gradient):
         tolerance: of the linear problem; where None the rtol of the forward solve, but no less than a hundred times
             what the dtype resolves, and no atol: cotangents have a scale of their own, and a mean over many rows makes
             them small.
-        max_steps: of the linear problem.
+        max_steps: of the linear problem, at least 1.
+
+    Raises:
+        ValueError: a method that is not for linear problems, a tolerance that is no `Tolerance`, max_steps below 1.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("rest", "linear")
@@ -57,11 +60,14 @@ class Implicit(Gradient):
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the method's kind."""
-        if self.method is not None and getattr(self.method, "solves", None) != "linear":
+        """Check all."""
+        if self.method is not None and not (isinstance(self.method, Method) and self.method.solves == "linear"):
             raise ValueError(
-                f"Implicit takes a method for linear problems, such as GMRES() or Neumann(10); got {self.method!r}."
+                f"Implicit takes a method for linear problems, such as GMRES() or Neumann(10); got {self.method!r}"
+                f"{instead(self.method)}."
             )
+        check_tolerance(self.tolerance)
+        positive("max_steps", self.max_steps)
 
     def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
