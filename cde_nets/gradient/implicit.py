@@ -19,7 +19,7 @@ from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import instead, options, positive
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.function import PackedFunction
-from cde_nets.solver.linear import GMRES
+from cde_nets.solver.linear import GMRES, Dense
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
@@ -126,7 +126,7 @@ class Implicit(Gradient):
                 )
         if not g.requires_grad:
             return value
-        found: Tensor = _LinearSolution.apply(inner, problem, g, value, alive)  # type: ignore[no-untyped-call]
+        found: Tensor = _LinearSolution.apply(inner, problem.counted().product, None, g, value, alive)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -183,11 +183,12 @@ class _Adjoint:
     def _complain(self, failed: Tensor, residual: Tensor | None, size: Tensor) -> None:
         rows = torch.nonzero(failed).flatten().tolist()
         worst = "unknown" if residual is None else f"{float(residual[rows].max()):.3g}"
+        other = "" if isinstance(self.method, Dense) else ", or take Implicit(Dense())"
         message = (
             f"The backward pass's linear problem was not solved in {len(rows)} of {len(failed)} rows, row {rows[0]} "
             f"first: {type(self.method).__name__} stopped at residual {worst} of {float(size[rows].max()):.3g} after "
             f"at most {self.limits.max_steps} steps. Those rows give no gradient. I - J may be nearly singular there: "
-            "raise Implicit(max_steps=..) or its tolerance, or take Implicit(Dense())."
+            f"raise Implicit(max_steps=..) or its tolerance{other}."
         )
         if self.throw:
             raise ConvergenceError(message)
@@ -256,39 +257,51 @@ class _LinearInZ(torch.autograd.Function):
         function: PackedFunction = ctx.function.on(leaves)
         _, transposed = function.transposed(z)
         v = ctx.inner.solve(lambda a: function.pushforward(z, a), omega, transposed, alive)
-        # <v, J(z, leaves)^T w> differentiated in z and the leaves.
+        # Re <v, J(z, leaves)^T w> differentiated in z and the leaves.
         with torch.enable_grad():
             point = z.detach().requires_grad_()
-            inputs = [leaf.detach().requires_grad_() if leaf.is_floating_point() else leaf for leaf in leaves]
-            total = (function.on(inputs).pullback(point, w)[0] * v).sum()
-            wanted = [point, *(leaf for leaf in inputs if leaf.requires_grad)]
+            inputs = [leaf.detach().requires_grad_() for leaf in leaves]
+            total = (function.on(inputs).pullback(point, w)[0] * v.conj()).real.sum()
+            wanted = [point, *inputs]
             found = (
                 torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
             )
-        rest = iter(found[1:])
-        parts = [next(rest) if leaf.requires_grad else None for leaf in inputs]
-        return None, None, found[0], None, v, *parts
+        return None, None, found[0], None, v, *found[1:]
 
 
 class _LinearSolution(torch.autograd.Function):
-    """w of a linear problem, differentiable in its right-hand side: the transposed problem."""
+    """w of a linear problem, differentiable in its right-hand side to any order: the transposed problem.
+
+    That one's solution is linear in the cotangent, and differentiated by the problem itself.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inner: _Adjoint, problem: LinearProblem, g: Tensor, value: Tensor, alive: Tensor) -> Tensor:
-        ctx.inner, ctx.problem = inner, problem
+    def forward(
+        ctx: Any,
+        inner: _Adjoint,
+        product: Callable[[Tensor], Tensor],
+        transposed: Callable[[Tensor], Tensor] | None,
+        g: Tensor,
+        value: Tensor,
+        alive: Tensor,
+    ) -> Tensor:
+        ctx.inner, ctx.product, ctx.transposed = inner, product, transposed
         ctx.save_for_backward(alive)
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("The solution is linear in g: its second derivative is zero, and is not recorded.")
         (alive,) = ctx.saved_tensors
-        problem: LinearProblem = ctx.problem.counted()
-        # The product is linear: its transpose is its pullback anywhere.
-        pull = torch.func.vjp(problem.product, torch.zeros_like(omega))[1]
-        v = ctx.inner.solve(lambda a: pull(a)[0], omega, problem.product, alive)
-        return None, None, v, None, None
+        inner, product, transposed = ctx.inner, ctx.product, ctx.transposed
+        if transposed is None:
+            # The product is linear: its transpose is its pullback anywhere.
+            pull = torch.func.vjp(product, torch.zeros_like(omega))[1]
+            transposed = lambda a: pull(a)[0]  # noqa: E731
+        with torch.no_grad():
+            v = inner.solve(transposed, omega, product, alive)
+        if torch.is_grad_enabled():
+            v = _LinearSolution.apply(inner, transposed, product, omega, v, alive)  # type: ignore[no-untyped-call]
+        return None, None, None, v, None, None
 
 
 def _recorded(
