@@ -76,7 +76,7 @@ class PackedFunction:
         return self._evaluate(x, lead, None if self._own else self.leaves)
 
     def apart(self, x: Tensor, *lead: Any) -> tuple[Tensor, list[str]]:
-        """The value with everything known detached, so that a graph it has is of what is not known.
+        """The value with all leaves detached, so that a graph it has is of x or of what is not known.
 
         Buffers are copies, and the module's own stay as they are.
 
@@ -97,7 +97,7 @@ class PackedFunction:
             leaves[own:] = [copies.get(k, leaf) for k, leaf in zip(self._tensors, leaves[own:], strict=True)]
         given, versions = dict(buffers), {name: b._version for name, b in watched.items()}
         with torch.enable_grad():
-            value = other._evaluate(x.detach(), lead, leaves, given)
+            value = other._evaluate(x, lead, leaves, given)
         replaced = {name for name, b in buffers.items() if given[name] is not b}
         replaced.update(getattr(self.function, "replaced_buffers", ()))
         return value, [name for name, b in watched.items() if b._version != versions[name] or name in replaced]
