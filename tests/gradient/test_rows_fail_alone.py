@@ -345,3 +345,41 @@ def test_a_mask_that_all_rows_share_is_left_as_it_is():
     for want, got in zip(*found, strict=True):
         assert want.any()
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def late(t, x, w, b):
+    """Weights that all share and that matter in the second half only, beside the rows' own b."""
+    return b[:, :1] * torch.tanh(x @ w.T) * (t > 0.5) - 0.1 * b * x**3
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_matter_later_are_left_as_they_are(method, gradient):
+    found = []
+    for value in (None, math.inf):
+        w, b, good = shared_and_given(value)
+        problem = InitialValueProblem(late, torch.full_like(b, 0.5), args=(w, b), breakpoints=[0.5])
+        solution = solve(problem, METHODS[method], gradient=GRADIENTS[gradient], throw=False)
+        assert solution.succeeded.sum() == 2
+        found.append(pulled(solution.value, w, b, good, False))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-14)
+
+
+def test_a_shared_matrix_that_is_decomposed_is_left_as_it_is():
+    found = []
+    for value in (None, math.inf):
+        w, b, good = shared_and_given(value)
+
+        def f(z, w, b):
+            # Torch raises an error where there is NaN in what it is to decompose.
+            return 0.2 * torch.tanh(z @ torch.linalg.cholesky(w @ w.T + torch.eye(3, dtype=F64)).T) + b
+
+        problem = FixedPointProblem(f, torch.zeros_like(b), args=(w, b))
+        solution = solve(problem, Picard(), gradient=Implicit(), tolerance=Tolerance(1e-12, 1e-13), throw=False)
+        assert solution.succeeded.sum() == 2
+        found.append(pulled(solution.value, w, b, good, False))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
