@@ -59,12 +59,13 @@ class Point:
         return point.keep(finite & finite_rows(residual.detach()))
 
     def keep(self, alive: Tensor) -> Point:
-        """Without the rows that are found not to live, and NaN that they were given in what f depends on."""
+        """Without the rows that are found not to live, and what they were given of what f depends on."""
         alive = self.alive & alive
         if bool((alive == self.alive).all()):
             return self
-        problem = self.problem.on(healed(self.problem.leaves, alive))
-        return Point(problem, stand_in(self.z, alive), alive, self.wanted)
+        z = stand_in(self.z, alive)
+        leaves = healed(self.problem.leaves, alive, lambda leaves: self.problem.map.on(leaves)(z.detach()))
+        return Point(self.problem.on(leaves), z, alive, self.wanted)
 
     def finite(self, function: Callable[[Point], Tensor]) -> tuple[Point, Tensor]:
         """The function's value, shape (rows, ..), and the point without the rows where that is not finite."""

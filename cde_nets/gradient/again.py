@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cde_nets.gradient.living import gradients_again
+from cde_nets.gradient.living import beside, gradients_again
 from cde_nets.gradient.plan import Plan
 from cde_nets.solver.dynamics import Dynamics
 from cde_nets.solver.flow.record import Taken, interpolate
 from cde_nets.solver.flow.steps import Step, along, stages
+from cde_nets.solver.living import healed, stand_in
 
 
 def again(
@@ -28,6 +29,15 @@ def again(
         return _steps(plan, plan.dynamics.on(leaves), x, alive)
 
     return gradients_again(run, x0, leaves, alive, cotangents, needs, replaceable=plan.dynamics.replaceable)
+
+
+def on_healed(plan: Plan, x0: Tensor, leaves: Sequence[Tensor], alive: Tensor) -> Dynamics:
+    """The dynamics on leaves without what failed rows were given, as `healed`: which those are, the steps tell."""
+
+    def seen(leaves: Sequence[Tensor]) -> Tensor:
+        return beside(_steps(plan, plan.dynamics.on(leaves), stand_in(x0, alive), alive))
+
+    return plan.dynamics.on(healed(leaves, alive, seen))
 
 
 def still(step: Step, moves: Tensor) -> Step:

@@ -17,7 +17,7 @@ from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
 from cde_nets.gradient.living import filled
-from cde_nets.options import options
+from cde_nets.options import instead, options
 from cde_nets.solver.dynamics import Adjoint, Counted, Dynamics, Moment
 from cde_nets.solver.flow.adaptive import AdaptiveRungeKutta
 from cde_nets.solver.flow.fixed import FixedRungeKutta
@@ -30,7 +30,7 @@ from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.status import Status, succeeded
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 @options
@@ -46,12 +46,24 @@ class Backsolve(Gradient):
     Args:
         method: of the way back; a `RungeKutta`, that of the way forth where None.
         tolerance: of the way back; that of the way forth where None.
+
+    Raises:
+        ValueError: a method that is no `RungeKutta`, a tolerance that is no `Tolerance`.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("flow",)
 
     method: RungeKutta | None = None
     tolerance: Tolerance | None = None
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.method is not None and not isinstance(self.method, RungeKutta):
+            say = f": say cn.RungeKutta({self.method!r})" if isinstance(self.method, str) else instead(self.method)
+            raise ValueError(
+                f"Backsolve goes back by a RungeKutta, such as RungeKutta('dopri5'); got {self.method!r}{say}."
+            )
+        check_tolerance(self.tolerance)
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`.
@@ -121,6 +133,24 @@ class _Plan:
             return self.problem.dynamics.leaves
         return tuple(leaf for _, dynamics in self.stretches for leaf in dynamics.leaves)
 
+    def velocities(self, leaves: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Of all stages of fixed steps, else at the ends and in the middle of smooth pieces; shape (rows, numbers)."""
+        found, rest = [], list(leaves)
+        if not self.method.fixed:
+            dynamics, problem = self.problem.dynamics, self.problem
+            dynamics = dynamics.on(leaves) if dynamics.replaceable else dynamics
+            for start, end in pairwise((problem.t0, *problem.breakpoints, problem.t1)):
+                times = torch.tensor([start, (start + end) / 2, end], dtype=torch.float64, device=x.device)
+                inside = times[1].reshape(1, 1)
+                found += [dynamics.velocity(x, Moment(0, 0, t.reshape(1, 1), inside)) for t in times]
+            return torch.cat(found, 1)
+        for mesh, bound in self.stretches:
+            own, rest = rest[: len(bound.leaves)], rest[len(bound.leaves) :]
+            dynamics = bound.on(own)
+            moments = [Moment(n, j) for n in range(len(mesh) - 1) for j in range(self.method.tableau.bare.stages)]
+            found += [dynamics.velocity(x, moment) for moment in moments]
+        return torch.cat(found, 1)
+
     def walk(self, leaves: Sequence[Tensor], end: Tensor, saved: Tensor, p: Tensor, q: Tensor, alive: Tensor) -> _Walk:
         """All the way back, given the cotangents of end and saved states."""
         walk = _Walk(self, leaves, end, p, alive)
@@ -179,7 +209,8 @@ class _Walk:
     """
 
     def __init__(self, plan: _Plan, leaves: Sequence[Tensor], x: Tensor, p: Tensor, alive: Tensor) -> None:
-        self._plan, self._leaves, self.alive = plan, healed(leaves, alive), alive
+        leaves = healed(leaves, alive, lambda leaves: plan.velocities(leaves, stand_in(x, alive)))
+        self._plan, self._leaves, self.alive = plan, leaves, alive
         self._x, self.p = x, torch.where(alive[:, None], p, 0.0)
         self._adjoints: list[Adjoint] = []
         self._dynamics = plan.problem.dynamics

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.autocast import without_autocast
-from cde_nets.gradient.again import again, retake
+from cde_nets.gradient.again import again, on_healed, retake
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Walk, solve_recorded
 from cde_nets.gradient.flows import Ran, Raw
@@ -21,7 +21,6 @@ from cde_nets.options import options, positive
 from cde_nets.solver.dynamics import Dynamics
 from cde_nets.solver.flow.record import States
 from cde_nets.solver.initial_value import InitialValueProblem
-from cde_nets.solver.living import healed
 from cde_nets.solver.method import Method
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded
@@ -122,7 +121,7 @@ class _Checkpointed(torch.autograd.Function):
         none = [None] * ctx.others
         if torch.is_grad_enabled():
             return None, None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
-        dynamics = plan.dynamics.on(healed(leaves, alive))
+        dynamics = on_healed(plan, x0, leaves, alive)
         walk = Walk(plan, dynamics, alive, Raw(*cotangents))
         retaking = Retaking(plan, dynamics, ctx.budget)
         for n, x in retaking.backward([0, *ctx.places], [x0, *kept]):

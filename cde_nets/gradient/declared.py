@@ -44,14 +44,29 @@ def examine(function: PackedFunction, x: Tensor, *lead: Any, call: str, instead:
         The packed value, which has no graph.
 
     Raises:
-        ValueError: the function depends on tensors that want gradients and that it was not given, draws random
-            numbers, or changes its buffers.
+        ValueError: the function depends on tensors that want gradients and that it was not given, a detached copy of
+            its state among them, draws random numbers, or changes its buffers.
     """
     with Randomness(x.device) as randomness:
-        value, changed = function.apart(x, *lead)
+        value, changed = function.apart(x.detach(), *lead)
+        hidden = before = undeclared(value, ())
+        if value.requires_grad and not opaque():
+            # A function that differentiates by its state makes it want a gradient, where it does not: here it does.
+            at = x.detach().requires_grad_()
+            seen = function.apart(at, *lead)[0]
+            # What is no one's result is a tensor of the function's own.
+            hidden = undeclared(seen, (at,)) if seen.grad_fn is not None or seen is at else [seen]
+            value = value if hidden else value.detach()
     called = f" as {call}" if "args" in function.declare else ""
+    # A copy is made anew at every evaluation.
+    fresh = [h for h in hidden if all(h is not known for known in before)]
+    if any(h.numel() == x.numel() and torch.equal(h.flatten(), x.flatten()) for h in fresh):
+        raise ValueError(
+            f"{function.who} differentiates by a detached copy of its state, and no gradient goes through that: where "
+            "the state x wants a gradient take x itself, x = x if x.requires_grad else x.detach().requires_grad_(), "
+            "or differentiate by torch.func.grad."
+        )
     if value.requires_grad:
-        hidden = undeclared(value, ())
         found = f"{len(hidden)} tensor(s) (shapes {', '.join(str(tuple(h.shape)) for h in hidden[:3])})"
         raise ValueError(
             f"{function.who} depends on {found if hidden else 'tensors'} that want a gradient and that it was not "

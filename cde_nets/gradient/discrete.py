@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cde_nets.autocast import without_autocast
 from cde_nets.gradient.adaptive import solve_by_rows
-from cde_nets.gradient.again import again, still
+from cde_nets.gradient.again import again, on_healed, still
 from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import check_declared
@@ -29,9 +29,9 @@ from cde_nets.solver.flow.record import Last, Output, Slopes, States, Taken, int
 from cde_nets.solver.flow.reversible import FixedReversible
 from cde_nets.solver.flow.steps import stages
 from cde_nets.solver.initial_value import InitialValueProblem
-from cde_nets.solver.living import healed, places
+from cde_nets.solver.living import places
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import dual
+from cde_nets.solver.opaque import forward_mode
 from cde_nets.solver.solution import Solution
 from cde_nets.solver.status import succeeded
 
@@ -77,7 +77,7 @@ def solve_recorded(
         attach: makes the states differentiable.
         every: how many of so many steps a kernel keeps a state.
     """
-    if dual():
+    if forward_mode():
         # What is written down here has no forward derivative of its own; the steps themselves have.
         return Autograd().solve(problem, method, settings)
     saves, at_start = save_times(problem, settings.save_at.times)
@@ -161,7 +161,7 @@ class _Discrete(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, None, *again(plan, x0, leaves, alive, cotangents, needs), *none
         scales, states = rest[: ctx.scales], [x0, *rest[ctx.scales :]]
-        walk = Walk(plan, plan.dynamics.on(healed(leaves, alive)), alive, Raw(*cotangents))
+        walk = Walk(plan, on_healed(plan, x0, leaves, alive), alive, Raw(*cotangents))
         for n in reversed(range(len(plan.taken))):
             scale, after = (scales[n], states[n + 1]) if scales else (None, None)
             walk.back(n, states[n], after, scale, leaves_only=n == 0 and not needs[0])

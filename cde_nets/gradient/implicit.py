@@ -11,14 +11,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cde_nets.autocast import without_autocast
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import undeclared
+from cde_nets.gradient.pushed import NESTED, Apart, refuse_forward_over_backward
 from cde_nets.gradient.rest import check_map_declared, run_rest
-from cde_nets.options import options
+from cde_nets.options import instead, options, positive
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.function import PackedFunction
-from cde_nets.solver.linear import GMRES
+from cde_nets.solver.linear import GMRES, Dense
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
@@ -27,7 +29,7 @@ from cde_nets.solver.opaque import opaque
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.states import Packing
 from cde_nets.solver.status import succeeded
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 @options
@@ -37,14 +39,19 @@ class Implicit(Gradient):
     The backward pass solves (I - J^T) w = g with a linear method and reports in the solution's `backward`: an inexact
     method (Neumann(K), OneStep) makes an inexact gradient, by name. Where the solve fails it raises, or warns if the
     problem was solved with throw=False; a row that failed either way gives zero to what rows share, and is counted.
-    With create_graph=True the solve is differentiated implicitly too: second derivatives are exact.
+    With create_graph=True the solve is differentiated implicitly too: second derivatives are exact. In forward mode
+    (torch.func.jvp, jacfwd, torch.autograd.forward_ad) the tangent t of a rest point solves (I - J) t = df.v with the
+    same method, wherever the iteration began; forward and backward mode within each other are refused.
 
     Args:
         method: for the linear problem; GMRES() where None.
         tolerance: of the linear problem; where None the rtol of the forward solve, but no less than a hundred times
             what the dtype resolves, and no atol: cotangents have a scale of their own, and a mean over many rows makes
             them small.
-        max_steps: of the linear problem.
+        max_steps: of the linear problem, at least 1.
+
+    Raises:
+        ValueError: a method that is not for linear problems, a tolerance that is no `Tolerance`, max_steps below 1.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("rest", "linear")
@@ -54,28 +61,37 @@ class Implicit(Gradient):
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the method's kind."""
-        if self.method is not None and getattr(self.method, "solves", None) != "linear":
+        """Check all."""
+        if self.method is not None and not (isinstance(self.method, Method) and self.method.solves == "linear"):
             raise ValueError(
-                f"Implicit takes a method for linear problems, such as GMRES() or Neumann(10); got {self.method!r}."
+                f"Implicit takes a method for linear problems, such as GMRES() or Neumann(10); got {self.method!r}"
+                f"{instead(self.method)}."
             )
+        check_tolerance(self.tolerance)
+        positive("max_steps", self.max_steps)
 
     def solve(self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
         problem = problem.counted()
+        apart = Apart.of(problem) if isinstance(problem, FixedPointProblem) else None
+        if apart is None:
+            return self._solved(problem, method, settings)
+        solution = self._solved(apart.problem, method, settings, pushed=True)
+        inner = self._adjoint(apart.problem, settings)
+        packing = apart.problem.packing
+        value = apart.attach(packing.pack(solution.value), solution.succeeded, inner.solve)
+        return solution.differentiable(packing.unpack(value), solution.backward)
+
+    def _solved(
+        self, problem: FixedPointProblem | LinearProblem, method: Method, settings: Settings, *, pushed: bool = False
+    ) -> Solution:
         if torch.is_grad_enabled() and isinstance(problem, FixedPointProblem):
             problem.first = check_map_declared(problem, problem.start())
         with torch.no_grad():
             iterate, solution = run_rest(problem, method, settings)
         if not torch.is_grad_enabled():
             return solution
-        inner = _Adjoint(
-            GMRES() if self.method is None else self.method,
-            Limits(self.tolerance or _relative(settings.tolerance, problem.packing.dtype), self.max_steps),
-            settings.throw,
-            Backward(),
-            problem.states if isinstance(problem, LinearProblem) else problem.packing,
-        )
+        inner = self._adjoint(problem, settings, pushed=pushed)
         alive = succeeded(iterate.status)
         if isinstance(problem, LinearProblem):
             value = self._linear(problem, iterate.value, alive, inner)
@@ -86,6 +102,18 @@ class Implicit(Gradient):
                 return solution
             value = _RestPoint.apply(inner, problem, iterate.value, alive, *problem.leaves)  # type: ignore[no-untyped-call]
         return solution.differentiable(problem.packing.unpack(value), inner.backward)
+
+    def _adjoint(
+        self, problem: FixedPointProblem | LinearProblem, settings: Settings, *, pushed: bool = False
+    ) -> _Adjoint:
+        return _Adjoint(
+            GMRES() if self.method is None else self.method,
+            Limits(self.tolerance or _relative(settings.tolerance, problem.packing.dtype), self.max_steps),
+            settings.throw,
+            Backward(),
+            problem.states if isinstance(problem, LinearProblem) else problem.packing,
+            pushed,
+        )
 
     def _linear(self, problem: LinearProblem, value: Tensor, alive: Tensor, inner: _Adjoint) -> Tensor:
         g = problem.packed()
@@ -99,7 +127,7 @@ class Implicit(Gradient):
                 )
         if not g.requires_grad:
             return value
-        found: Tensor = _LinearSolution.apply(inner, problem, g, value, alive)  # type: ignore[no-untyped-call]
+        found: Tensor = _LinearSolution.apply(inner, problem.counted().product, None, g, value, alive)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -114,6 +142,7 @@ class _Adjoint:
 
     Attributes:
         states: how users build what is packed.
+        pushed: what the problem depends on has tangents, too.
         some: whether any row is alive, once the host has looked.
     """
 
@@ -122,6 +151,7 @@ class _Adjoint:
     throw: bool
     backward: Backward
     states: Packing
+    pushed: bool = False
     some: bool | None = None
 
     def solve(
@@ -154,11 +184,12 @@ class _Adjoint:
     def _complain(self, failed: Tensor, residual: Tensor | None, size: Tensor) -> None:
         rows = torch.nonzero(failed).flatten().tolist()
         worst = "unknown" if residual is None else f"{float(residual[rows].max()):.3g}"
+        other = "" if isinstance(self.method, Dense) else ", or take Implicit(Dense())"
         message = (
             f"The backward pass's linear problem was not solved in {len(rows)} of {len(failed)} rows, row {rows[0]} "
             f"first: {type(self.method).__name__} stopped at residual {worst} of {float(size[rows].max()):.3g} after "
             f"at most {self.limits.max_steps} steps. Those rows give no gradient. I - J may be nearly singular there: "
-            "raise Implicit(max_steps=..) or its tolerance, or take Implicit(Dense())."
+            f"raise Implicit(max_steps=..) or its tolerance{other}."
         )
         if self.throw:
             raise ConvergenceError(message)
@@ -167,23 +198,32 @@ class _Adjoint:
 
 class _RestPoint(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inner: _Adjoint, problem: FixedPointProblem, z: Tensor, alive: Tensor, *leaves: Tensor
-    ) -> Tensor:
-        out = z.clone()
-        ctx.inner, ctx.problem = inner, problem
-        # The output itself is saved: second derivatives go through it to the leaves again.
-        ctx.save_for_backward(out, alive, *leaves)
-        return out
+    def forward(inner: _Adjoint, problem: FixedPointProblem, z: Tensor, alive: Tensor, *leaves: Tensor) -> Tensor:
+        return z.clone()
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.inner, ctx.problem, _, alive, *leaves = inputs
+        # The output itself is saved: second derivatives go through it to the leaves again.
+        ctx.save_for_backward(output, alive, *leaves)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[int | None], *inputs: Any) -> tuple[Tensor, None]:
+        # What jacfwd maps over are tangents, and those are not among the inputs.
+        if any(dim is not None for dim in in_dims):
+            raise RuntimeError(NESTED)
+        return _RestPoint.apply(*inputs), None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    @without_autocast
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_forward_over_backward(g, pushed=ctx.inner.pushed)
         z, alive, *leaves = ctx.saved_tensors
         problem: FixedPointProblem = ctx.problem
-        leaves = healed(leaves, alive)
-        function = problem.map.on(leaves)
         # Rows that failed stand where a living row stands, with cotangent zero.
         z = stand_in(z, alive)
+        leaves = healed(leaves, alive, lambda leaves: problem.map.on(leaves)(z.detach()))
+        function = problem.map.on(leaves)
         wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
             w = _LinearInZ.apply(ctx.inner, function, z, alive, g, *leaves)  # type: ignore[no-untyped-call]
@@ -212,6 +252,7 @@ class _LinearInZ(torch.autograd.Function):
         return w
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("Implicit gradients are differentiated twice, not three times; take Unrolled().")
@@ -219,39 +260,52 @@ class _LinearInZ(torch.autograd.Function):
         function: PackedFunction = ctx.function.on(leaves)
         _, transposed = function.transposed(z)
         v = ctx.inner.solve(lambda a: function.pushforward(z, a), omega, transposed, alive)
-        # <v, J(z, leaves)^T w> differentiated in z and the leaves.
+        # Re <v, J(z, leaves)^T w> differentiated in z and the leaves.
         with torch.enable_grad():
             point = z.detach().requires_grad_()
-            inputs = [leaf.detach().requires_grad_() if leaf.is_floating_point() else leaf for leaf in leaves]
-            total = (function.on(inputs).pullback(point, w)[0] * v).sum()
-            wanted = [point, *(leaf for leaf in inputs if leaf.requires_grad)]
+            inputs = [leaf.detach().requires_grad_() for leaf in leaves]
+            total = (function.on(inputs).pullback(point, w)[0] * v.conj()).real.sum()
+            wanted = [point, *inputs]
             found = (
                 torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
             )
-        rest = iter(found[1:])
-        parts = [next(rest) if leaf.requires_grad else None for leaf in inputs]
-        return None, None, found[0], None, v, *parts
+        return None, None, found[0], None, v, *found[1:]
 
 
 class _LinearSolution(torch.autograd.Function):
-    """w of a linear problem, differentiable in its right-hand side: the transposed problem."""
+    """w of a linear problem, differentiable in its right-hand side to any order: the transposed problem.
+
+    That one's solution is linear in the cotangent, and differentiated by the problem itself.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inner: _Adjoint, problem: LinearProblem, g: Tensor, value: Tensor, alive: Tensor) -> Tensor:
-        ctx.inner, ctx.problem = inner, problem
+    def forward(
+        ctx: Any,
+        inner: _Adjoint,
+        product: Callable[[Tensor], Tensor],
+        transposed: Callable[[Tensor], Tensor] | None,
+        g: Tensor,
+        value: Tensor,
+        alive: Tensor,
+    ) -> Tensor:
+        ctx.inner, ctx.product, ctx.transposed = inner, product, transposed
         ctx.save_for_backward(alive)
         return value.clone()
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("The solution is linear in g: its second derivative is zero, and is not recorded.")
         (alive,) = ctx.saved_tensors
-        problem: LinearProblem = ctx.problem.counted()
-        # The product is linear: its transpose is its pullback anywhere.
-        pull = torch.func.vjp(problem.product, torch.zeros_like(omega))[1]
-        v = ctx.inner.solve(lambda a: pull(a)[0], omega, problem.product, alive)
-        return None, None, v, None, None
+        inner, product, transposed = ctx.inner, ctx.product, ctx.transposed
+        if transposed is None:
+            # The product is linear: its transpose is its pullback anywhere.
+            pull = torch.func.vjp(product, torch.zeros_like(omega))[1]
+            transposed = lambda a: pull(a)[0]  # noqa: E731
+        with torch.no_grad():
+            v = inner.solve(transposed, omega, product, alive)
+        if torch.is_grad_enabled():
+            v = _LinearSolution.apply(inner, transposed, product, omega, v, alive)  # type: ignore[no-untyped-call]
+        return None, None, None, v, None, None
 
 
 def _recorded(

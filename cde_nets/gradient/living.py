@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cde_nets.solver.living import healed, stand_in
+from cde_nets.solver.living import parts_of_rows, replaced, stand_in
 
 
 def filled(parts: Sequence[Tensor | None], leaves: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
@@ -16,6 +16,11 @@ def filled(parts: Sequence[Tensor | None], leaves: Sequence[Tensor], needs: Sequ
         None if not need else torch.zeros_like(leaf) if part is None else part
         for part, leaf, need in zip(parts, leaves, needs, strict=True)
     ]
+
+
+def beside(outputs: Sequence[Tensor]) -> Tensor:
+    """States, and saved ones with an axis in front, side by side: shape (rows, numbers)."""
+    return torch.cat([part for output in outputs for part in (output.unbind() if output.ndim == 3 else [output])], 1)
 
 
 def gradients_again(
@@ -46,12 +51,13 @@ def gradients_again(
     wanted = [k for k, need in enumerate(needs) if need]
     pulled = tuple(torch.where(alive[:, None], q, 0.0) for q in cotangents)
     if replaceable or wanted == [0]:
+        own = parts_of_rows(leaves, alive, lambda leaves: beside(run(stand_in(x0, alive), leaves)))
 
         def outputs(*values: Tensor) -> tuple[Tensor, ...]:
             given = list(inputs)
             for k, value in zip(wanted, values, strict=True):
                 given[k] = value
-            return tuple(run(stand_in(given[0], alive), healed(given[1:], alive) if replaceable else leaves))
+            return tuple(run(stand_in(given[0], alive), replaced(given[1:], alive, own) if replaceable else leaves))
 
         # Not torch.autograd.grad: under torch.func these tensors may belong to a transform that has ended.
         found = torch.func.vjp(outputs, *(inputs[k] for k in wanted))[1](pulled)

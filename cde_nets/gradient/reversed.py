@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cde_nets.autocast import without_autocast
 from cde_nets.gradient.flows import Ran, Raw
-from cde_nets.gradient.living import filled, gradients_again
+from cde_nets.gradient.living import beside, filled, gradients_again
 from cde_nets.gradient.plan import Plan
 from cde_nets.gradient.transposed import increment_back
 from cde_nets.solver.dynamics import Adjoint, Dynamics
@@ -47,7 +47,11 @@ class _Reversed(torch.autograd.Function):
         needs = ctx.needs_input_grad[1 : 2 + plan.leaves]
         if torch.is_grad_enabled():
             return None, *_again(plan, x0, leaves, alive, (p, q), needs), None, None, None, None
-        start, parts = _walk(plan, plan.dynamics.on(healed(leaves, alive)), alive, pair, p, q)
+
+        def seen(leaves: Sequence[Tensor]) -> Tensor:
+            return beside(_steps(plan, plan.dynamics.on(leaves), stand_in(x0, alive), alive))
+
+        start, parts = _walk(plan, plan.dynamics.on(healed(leaves, alive, seen)), alive, pair, p, q)
         kept = filled(parts, leaves, needs[1:])
         return None, start if needs[0] else None, *kept, None, None, None, None
 

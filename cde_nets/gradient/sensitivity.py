@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from cde_nets.errors import ConvergenceError
+from cde_nets.options import positive
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.linear import GMRES
@@ -17,7 +18,7 @@ from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
 from cde_nets.solver.status import succeeded
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 def sensitivity(
@@ -47,14 +48,16 @@ def sensitivity(
         Every tensor of the state with the axes of a behind its own: shape (*z.shape, *a.shape).
 
     Raises:
-        ValueError: a tensor that the problem does not depend on, z built otherwise than the state, or z that is not at
-            rest to the fourth root of the dtype's precision.
+        ValueError: a method, tolerance or max_steps that is none, a tensor that the problem does not depend on, z built
+            otherwise than the state, or z that is not at rest to the fourth root of the dtype's precision.
         ConvergenceError: a linear problem that was not solved: I - J is singular or nearly so, and z* has no derivative
             there, as the circle x^2 + y^2 = 1 has no dy/dx at y = 0.
     """
     chosen = GMRES() if method is None else method
     if getattr(chosen, "solves", None) != "linear":
         raise ValueError(f"method must be one for linear problems, such as GMRES() or Dense(); got {method!r}.")
+    check_tolerance(tolerance)
+    positive("max_steps", max_steps)
     problem = problem.counted()
     at = problem.packing.pack(z, "z").detach()
     places = [k for k, leaf in enumerate(problem.leaves) if leaf is wrt]

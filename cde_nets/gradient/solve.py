@@ -25,7 +25,7 @@ from cde_nets.solver.report import failure
 from cde_nets.solver.rest import Anderson
 from cde_nets.solver.solution import SaveAt, Solution
 from cde_nets.solver.status import Status
-from cde_nets.solver.tolerance import Tolerance
+from cde_nets.solver.tolerance import Tolerance, check_tolerance
 
 
 def solve(
@@ -87,8 +87,7 @@ def solve(
         )
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
         raise ValueError(f"max_steps must be an integer of at least 1; got {max_steps!r}.")
-    if tolerance is not None and not isinstance(tolerance, Tolerance):
-        raise ValueError(f"tolerance must be a Tolerance(rtol, atol); got {tolerance!r}.")
+    check_tolerance(tolerance)
     if throw and torch.compiler.is_compiling():
         raise ValueError("throw=True reads statuses back from the device; under torch.compile pass throw=False.")
     wanted = save_at if isinstance(save_at, SaveAt) else SaveAt(times=save_at)

@@ -152,9 +152,10 @@ def _last_steps(problem: FixedPointProblem, method: Method, settings: Settings, 
         return solution
     alive = succeeded(iterate.status)[:, None]
     leaves = [_Gated.apply(leaf, alive.any()) for leaf in problem.leaves]  # type: ignore[no-untyped-call]
-    problem = problem.on(healed(leaves, alive[:, 0]))
     # Rows that failed stand where a living row stands: what they give is masked at the end.
-    z = stand_in(iterate.value, alive[:, 0])
+    z = rest = stand_in(iterate.value, alive[:, 0])
+    seen = problem.map
+    problem = problem.on(healed(leaves, alive[:, 0], lambda leaves: seen.on(leaves)(rest)))
     for weight in reversed(weights):
         z = problem.value(z)
         z = z if weight == 1 else _Scaled.apply(z, weight)  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, T
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import dual, opaque, version
+from cde_nets.solver.opaque import forward_mode, opaque, version
 from cde_nets.solver.report import list_rows
 
 State = Inexact[Tensor, "batch dim"]
@@ -177,7 +177,7 @@ class ControlledODE(nn.Module):
         """What a kernel takes besides the states and the control's values, found once; None where no kernel does."""
         if type(x) is not Tensor or x.ndim != 2 or x.shape[1] != self.dim or not len(x):
             return None
-        if opaque() or dual() or not enabled():
+        if opaque() or forward_mode() or not enabled():
             return None
         control, gradient = self.control, self.gradient
         # All that it depends on and that users may set, or move to another dtype or device.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ def stated(
         return Map(f, spec), tuple(parts)
     own = _own(f)
     # Cast once, not at every evaluation; tied parameters stay tied, as each has its own graph to the same one.
-    return CastMap(f, spec, tuple(own)), (*cast(list(own.values()), dtype), *parts)
+    buffers = {name: k for k, (name, tensor) in enumerate(own.items()) if not isinstance(tensor, nn.Parameter)}
+    return CastMap(f, spec, tuple(own), buffers), (*cast(list(own.values()), dtype), *parts)
 
 
 def _own(f: nn.Module) -> dict[str, Tensor]:
@@ -60,13 +61,22 @@ class Map(nn.Module):
 
 
 class CastMap:
-    """(z, *tensors of f, *parts of x) -> f(x, z) with these tensors in the place of f's own."""
+    """(z, *tensors of f, *parts of x) -> f(x, z) with these tensors in the place of f's own.
 
-    def __init__(self, f: nn.Module, spec: pytree.TreeSpec, names: tuple[str, ...]) -> None:
-        self.f, self.spec, self.names = f, spec, names
+    Attributes:
+        given_buffers: which of these tensors, by name and number, f may change.
+        replaced_buffers: the names of those that it has put others in the place of, when it was called last.
+    """
+
+    def __init__(self, f: nn.Module, spec: pytree.TreeSpec, names: tuple[str, ...], buffers: Mapping[str, int]) -> None:
+        self.f, self.spec, self.names, self.given_buffers = f, spec, names, buffers
+        self.replaced_buffers: list[str] = []
 
     def __call__(self, z: Any, *given: Any) -> Any:
         """f(x, z)."""
         own = dict(zip(self.names, given, strict=False))
         x = pytree.tree_unflatten(given[len(self.names) :], self.spec)
-        return torch.func.functional_call(self.f, own, (x, z), tie_weights=False)
+        value = torch.func.functional_call(self.f, own, (x, z), tie_weights=False)
+        # Torch writes back what f has put in the place of what it was given.
+        self.replaced_buffers = [name for name, k in self.given_buffers.items() if own[name] is not given[k]]
+        return value

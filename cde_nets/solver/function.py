@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import forward_mode, opaque
 from cde_nets.solver.states import Packing
 
 
@@ -77,20 +76,31 @@ class PackedFunction:
         return self._evaluate(x, lead, None if self._own else self.leaves)
 
     def apart(self, x: Tensor, *lead: Any) -> tuple[Tensor, list[str]]:
-        """The value with everything known detached, so that a graph it has is of what is not known.
+        """The value with all leaves detached, so that a graph it has is of x or of what is not known.
 
         Buffers are copies, and the module's own stay as they are.
 
         Returns:
             The packed value, and the names of the buffers that the function changed.
         """
-        buffers: dict[str, Tensor] = {}
+        other, buffers = copy.copy(self), {}
+        leaves = [leaf.detach() for leaf in self.leaves]
         if isinstance(self.function, nn.Module):
-            buffers = {name: b.detach().clone() for name, b in self.function.named_buffers()}
-        versions = {name: b._version for name, b in buffers.items()}
+            watched = buffers = {name: b.detach().clone() for name, b in self.function.named_buffers()}
+        else:
+            # A function that is given a module's buffers says which of its arguments they are.
+            places: Mapping[str, int] = getattr(self.function, "given_buffers", {})
+            watched = {name: self.args[k].detach().clone() for name, k in places.items()}
+            copies = {k: watched[name] for name, k in places.items()}
+            other.args = tuple(copies.get(k, value) for k, value in enumerate(self.args))
+            own = len(self._parameters)
+            leaves[own:] = [copies.get(k, leaf) for k, leaf in zip(self._tensors, leaves[own:], strict=True)]
+        given, versions = dict(buffers), {name: b._version for name, b in watched.items()}
         with torch.enable_grad():
-            value = self._evaluate(x.detach(), lead, [leaf.detach() for leaf in self.leaves], buffers)
-        return value, [name for name, b in buffers.items() if b._version != versions[name]]
+            value = other._evaluate(x, lead, leaves, given)
+        replaced = {name for name, b in buffers.items() if given[name] is not b}
+        replaced.update(getattr(self.function, "replaced_buffers", ()))
+        return value, [name for name, b in watched.items() if b._version != versions[name] or name in replaced]
 
     def linearize(self, x: Tensor, *lead: Any) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
         """The value at x, and w -> the cotangents of the state and of every leaf.
@@ -121,6 +131,9 @@ class PackedFunction:
 
     def pushforward(self, x: Tensor, v: Tensor, *lead: Any) -> Tensor:
         """D_x v."""
+        if forward_mode():
+            # Where torch.autograd.forward_ad is at work torch.func.jvp cannot be called.
+            return twice_transposed(lambda y: self(y, *lead), x)(v)
         tangent: Tensor = torch.func.jvp(lambda y: self(y, *lead), (x,), (v,))[1]
         return tangent
 
@@ -129,13 +142,13 @@ class PackedFunction:
         x: Tensor,
         lead: Sequence[Any],
         leaves: Sequence[Tensor] | None,
-        buffers: Mapping[str, Tensor] = MappingProxyType({}),
+        buffers: dict[str, Tensor] | None = None,
     ) -> Tensor:
         value = self._function(x, lead, leaves, buffers)
         return x + value if self.plus_identity else value
 
     def _function(
-        self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None, buffers: Mapping[str, Tensor]
+        self, x: Tensor, lead: Sequence[Any], leaves: Sequence[Tensor] | None, buffers: dict[str, Tensor] | None
     ) -> Tensor:
         state = self.packing.unpack(x)
         if leaves is None:
@@ -149,11 +162,20 @@ class PackedFunction:
         if same or not isinstance(self.function, nn.Module):
             return self.packing.pack(self.function(*lead, state, *args), self.what)
         given = {name: leaf for names, leaf in zip(self._names, leaves[:own], strict=True) for name in names}
+        given |= buffers or {}
         # Not tied by torch: every place has been named, and a module that has two names would be left spoilt.
-        value = torch.func.functional_call(
-            self.function, {**given, **buffers}, (*lead, state, *args), tie_weights=False
-        )
+        value = torch.func.functional_call(self.function, given, (*lead, state, *args), tie_weights=False)
+        # Torch writes back what the module has put in the place of a buffer.
+        if buffers:
+            buffers.update({name: given[name] for name in buffers})
         return self.packing.pack(value, self.what)
+
+
+def twice_transposed(function: Callable[..., Tensor], *at: Tensor) -> Callable[..., Tensor]:
+    """The derivative's product with tangents, as torch.func.jvp, by backward mode alone."""
+    found = torch.func.vjp(function, *at)
+    push = torch.func.vjp(found[1], torch.zeros_like(found[0]))[1]
+    return lambda *tangents: push(tangents)[0]
 
 
 def arguments(args: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import cmath
 from typing import Any
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
 
@@ -19,12 +20,9 @@ def transformed() -> bool:
     return torch._C._functorch.maybe_current_level() is not None
 
 
-def dual() -> bool:
-    """Whether forward derivatives are on their way, torch.autograd.forward_ad's or torch.func.jvp's."""
-    if torch.autograd.forward_ad._current_level >= 0:
-        return True
-    stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
-    return stack is not None and any(one.key() == torch._C._functorch.TransformType.Jvp for one in stack)
+def forward_mode() -> bool:
+    """Whether torch differentiates in forward mode: torch.func.jvp, jacfwd, or torch.autograd.forward_ad."""
+    return forward_ad._current_level >= 0
 
 
 def readable(x: Tensor) -> bool:

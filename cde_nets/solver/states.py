@@ -128,6 +128,16 @@ def real(dtype: torch.dtype) -> torch.dtype:
     return _PARTS.get(dtype, dtype)
 
 
+def as_real(z: Tensor) -> Tensor:
+    """Packed states as real numbers: a complex number is two, for f need not be holomorphic."""
+    return torch.view_as_real(z.resolve_conj()).flatten(1) if z.is_complex() else z
+
+
+def as_state(x: Tensor, like: Tensor) -> Tensor:
+    """What `as_real` made of a state, put back; axes in front are kept."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) if like.is_complex() else x
+
+
 def finite_rows(x: Tensor) -> Tensor:
     """Whether all numbers of a row are finite, shape (rows,)."""
     if surely_finite(x):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cde_nets.door import numbers
-from cde_nets.options import options
+from cde_nets.options import instead, options
 
 
 @options
@@ -48,3 +49,12 @@ class Tolerance:
         """Rtol 1e-6 and atol 1e-8 in double precision; in single a hundred times what it resolves, and a hundredth."""
         rtol = max(1e-6, 100 * torch.finfo(dtype).eps)
         return cls(rtol, rtol / 100)
+
+
+def check_tolerance(value: Any) -> None:
+    """Refuse what is neither a Tolerance nor None (ValueError)."""
+    if value is None or isinstance(value, Tolerance):
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    say = f": say cn.Tolerance({value!r})" if number else instead(value)
+    raise ValueError(f"tolerance must be a Tolerance(rtol, atol); got {value!r}{say}.")

@@ -5,8 +5,18 @@ import torch
 from torch import nn
 
 from cde_nets.compat.torchdiffeq import odeint
-from cde_nets.gradient import Autograd, Backsolve, Checkpointed, Discrete, Implicit, Truncated, Unrolled, solve
-from cde_nets.solver import Event, FixedPointProblem, InitialValueProblem, Newton, RungeKutta, SaveAt
+from cde_nets.gradient import (
+    Autograd,
+    Backsolve,
+    Checkpointed,
+    Discrete,
+    Implicit,
+    Truncated,
+    Unrolled,
+    sensitivity,
+    solve,
+)
+from cde_nets.solver import GMRES, Event, FixedPointProblem, InitialValueProblem, Newton, RungeKutta, SaveAt, Tolerance
 
 pytestmark = pytest.mark.usefixtures("bad_input")
 
@@ -157,6 +167,39 @@ def test_a_map_with_dropout_is_refused():
 
     with pytest.raises(ValueError, match=r"The map depends on random numbers.*Unrolled"):
         solve(FixedPointProblem(Map(nn.Dropout(0.5)), ones()))
+
+
+# -- options that are none ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Implicit(tolerance=1e-3), r"tolerance must be a Tolerance.*got 0\.001: say cn\.Tolerance\(0\.001\)\."),
+        (lambda: Implicit(tolerance=Tolerance), r"tolerance must be a Tolerance.*: say Tolerance\(\)"),
+        (lambda: Implicit(tolerance="tight"), r"tolerance must be a Tolerance\(rtol, atol\); got 'tight'\."),
+        (lambda: Implicit(max_steps=0), "max_steps must be an integer of at least 1; got 0"),
+        (lambda: Implicit(max_steps="a"), "max_steps must be an integer of at least 1; got 'a'"),
+        (lambda: Implicit(max_steps=True), "max_steps must be an integer of at least 1; got True"),
+        (lambda: Implicit(GMRES), r"Implicit takes a method for linear problems.*: say GMRES\(\)"),
+        (lambda: Backsolve(tolerance=1e-3), r"tolerance must be a Tolerance.*: say cn\.Tolerance\(0\.001\)"),
+        (lambda: Backsolve(method="rk4"), r"Backsolve goes back by a Rung.*got 'rk4': say cn\.RungeKutta\('rk4'\)"),
+        (lambda: Backsolve(method=RungeKutta), "Backsolve goes back by a RungeKutta"),
+        (lambda: Backsolve(method=Newton()), r"Backsolve goes back by a RungeKutta.*got Newton\("),
+        (lambda: solve(FixedPointProblem(torch.cos, ones()), tolerance=1e-3), r"say cn\.Tolerance\(0\.001\)"),
+    ],
+)
+def test_options_that_are_none_are_refused_when_they_are_given(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("options", [{"tolerance": 1e-3}, {"max_steps": 0}])
+def test_options_of_a_sensitivity_that_are_none(options):
+    a = leaf(0.5)
+    problem = FixedPointProblem(lambda z, a: a * torch.cos(z), ones(), args=(a,))
+    with pytest.raises(ValueError, match=r"say cn\.Tolerance|max_steps must be an integer"):
+        sensitivity(problem, solve(problem).value, a, **options)
 
 
 # -- times -------------------------------------------------------------------------------------------------------------

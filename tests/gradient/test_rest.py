@@ -204,6 +204,63 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(kind, meth
     assert torch.autograd.gradgradcheck(value, inputs, fast_mode=True, check_undefined_grad=False)
 
 
+def conjugate(z, a, b):
+    return 0.3 * (z @ a.T).conj() + 0.2 * z * z.conj() + 0.3 * b
+
+
+def holomorphic(z, a, b):
+    return 0.5 * torch.tanh(z @ a.T) + 0.3 * b
+
+
+@pytest.mark.parametrize("function", [conjugate, holomorphic, lambda z, a, b: 0.3j * (z @ a.real.T.to(z.dtype)) + b])
+@pytest.mark.parametrize("method", ["Dense", "GMRES"])
+def test_derivatives_of_complex_rest_points_are_those_of_finite_differences(method, function):
+    c = torch.complex128
+    a = torch.complex(normal(3, 3, scale=0.25), normal(3, 3, seed=1, scale=0.25)).requires_grad_()
+    b = torch.complex(normal(2, 3, seed=2), normal(2, 3, seed=3)).requires_grad_()
+
+    def value(a, b):
+        problem = FixedPointProblem(function, torch.zeros(2, 3, dtype=c), args=(a, b))
+        return solve(problem, Newton(), gradient=Implicit(LINEAR[method], tolerance=TIGHT), tolerance=TIGHT).value
+
+    assert torch.autograd.gradcheck(value, (a, b), fast_mode=True)
+    assert torch.autograd.gradgradcheck(value, (a, b), fast_mode=True)
+    tangent = torch.func.jvp(value, (a.detach(), b.detach()), (b.detach()[:1] * a.detach(), b.detach() * 1j))[1]
+    ends = [value(a + h * b[:1] * a, b + h * 1j * b) for h in (1e-6, -1e-6)]
+    torch.testing.assert_close(tangent, (ends[0] - ends[1]).detach() / 2e-6, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", ["matrix", "conjugate"])
+@pytest.mark.parametrize("method", [GMRES(), Dense()], ids=str)
+def test_a_linear_problem_is_differentiated_twice_in_its_right_hand_side(method, form):
+    a, g = rotation(0.8), normal(3, DIM, seed=1)
+    if form == "conjugate":
+        a, g = 0.4 * torch.complex(a, a.T), torch.complex(g, g.flip(0))
+    g.requires_grad_()
+
+    def product(w):
+        return w @ a if form == "matrix" else (w @ a).conj()
+
+    def loss(g):
+        value = solve(LinearProblem(product, g), method, gradient=Implicit(Dense()), tolerance=TIGHT).value
+        return (value.abs().square() + value.abs() ** 4).sum()
+
+    assert torch.autograd.gradcheck(loss, (g,), fast_mode=True)
+    assert torch.autograd.gradgradcheck(loss, (g,), fast_mode=True)
+    # The third derivative of |.|^4, in real numbers against one more finite difference.
+    second = lambda g: torch.autograd.functional.hvp(loss, g, torch.ones_like(g), create_graph=True)[1]  # noqa: E731
+    if form == "matrix":
+        assert torch.autograd.gradcheck(second, (g,), fast_mode=True)
+
+
+def test_dense_does_not_recommend_itself():
+    g = normal(3, DIM).requires_grad_()
+    problem = FixedPointProblem(lambda z, g: z + 0 * g, torch.ones(3, DIM, dtype=F64), args=(g,))
+    value = solve(problem, Picard(), gradient=Implicit(Dense())).value
+    with pytest.raises(ConvergenceError, match=r"Dense stopped.*or its tolerance\.$"):
+        (value * normal(3, DIM, seed=1)).sum().backward()
+
+
 def test_a_third_derivative_is_refused():
     rest = Rest()
     first = torch.autograd.grad(rest.solve(Implicit()).value.sum(), rest.b, create_graph=True)[0]

@@ -261,3 +261,125 @@ def test_rest_points_of_healthy_rows_are_those_they_have_alone(method, gradient,
     assert not both.succeeded[3]
     torch.testing.assert_close(both.value[good], alone.value, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+# -- samples that are not finite or overflow, among as many rows as what they share has --------------------------------
+
+BAD = [math.nan, math.inf, 1e200]
+
+
+def scaled(x, w, b):
+    """Of every row's own input b, which is also a factor, and of square weights that all share."""
+    return b[:, :1] * (torch.tanh(x @ w.T) - x**3) + b
+
+
+def shared_and_given(bad):
+    """Weights, inputs and the healthy rows: three rows of three numbers, the middle one bad; or the others alone."""
+    w = torch.randn(3, 3, dtype=F64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    b = 0.3 * torch.rand(3, 3, dtype=F64, generator=torch.Generator().manual_seed(3)) + 0.1
+    if bad is None:
+        return w, b[[0, 2]].requires_grad_(), [0, 1]
+    b[1, 0] = bad
+    return w, b.requires_grad_(), [0, 2]
+
+
+def pulled(value, w, b, good, second):
+    grads = torch.autograd.grad(value[good].square().sum(), (w, b), create_graph=second)
+    if second:
+        grads = torch.autograd.grad(grads[0].square().sum() + grads[1][good].square().sum(), (w, b))
+    return grads[0], grads[1][good]
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_sample_is_in_no_gradient_of_a_flow(bad, method, gradient, second):
+    if second and gradient == "Backsolve":
+        pytest.skip("first derivatives only")
+    found = []
+    for value in (None, bad):
+        w, b, good = shared_and_given(value)
+        problem = InitialValueProblem(lambda t, x, w, b: scaled(x, w, b), torch.full_like(b, 0.5), args=(w, b))
+        solution = solve(problem, METHODS[method], gradient=GRADIENTS[gradient], throw=False)
+        assert solution.succeeded.tolist() == ([True, True] if value is None else [True, False, True])
+        found.append(pulled(solution.value, w, b, good, second))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", [Implicit(), Truncated(5)], ids=["implicit", "truncated"])
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_sample_is_in_no_gradient_of_a_rest_point(bad, gradient, second):
+    found = []
+    for value in (None, bad):
+        w, b, good = shared_and_given(value)
+        # A square, so that 1e200 overflows before the state has grown.
+        problem = FixedPointProblem(
+            lambda z, w, b: 0.5 * scaled(z, w, b) - (b[:, :1] - 1).relu().square(), torch.zeros_like(b), args=(w, b)
+        )
+        solution = solve(problem, Picard(), gradient=gradient, tolerance=Tolerance(1e-12, 1e-13), throw=False)
+        assert solution.succeeded.tolist() == ([True, True] if value is None else [True, False, True])
+        found.append(pulled(solution.value, w, b, good, second))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_mask_that_all_rows_share_is_left_as_it_is():
+    # Minus infinity above the diagonal: as long as there are rows, and not finite where one of them failed.
+    mask = torch.full((3, 3), -math.inf, dtype=F64).triu(1)
+    found = []
+    for value in (None, math.inf):
+        w, b, good = shared_and_given(value)
+
+        def f(z, w, b, mask):
+            return 0.5 * torch.tanh(z @ torch.softmax(w + mask, 1).T + b) + 0 * b
+
+        problem = FixedPointProblem(f, torch.zeros_like(b), args=(w, b, mask))
+        solution = solve(problem, Picard(), gradient=Implicit(), tolerance=Tolerance(1e-12, 1e-13), throw=False)
+        assert solution.succeeded.tolist() == ([True, True] if value is None else [True, False, True])
+        found.append(pulled(solution.value, w, b, good, False))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def late(t, x, w, b):
+    """Weights that all share and that matter in the second half only, beside the rows' own b."""
+    return b[:, :1] * torch.tanh(x @ w.T) * (t > 0.5) - 0.1 * b * x**3
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_matter_later_are_left_as_they_are(method, gradient):
+    found = []
+    for value in (None, math.inf):
+        w, b, good = shared_and_given(value)
+        problem = InitialValueProblem(late, torch.full_like(b, 0.5), args=(w, b), breakpoints=[0.5])
+        solution = solve(problem, METHODS[method], gradient=GRADIENTS[gradient], throw=False)
+        assert solution.succeeded.sum() == 2
+        found.append(pulled(solution.value, w, b, good, False))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-14)
+
+
+def test_a_shared_matrix_that_is_decomposed_is_left_as_it_is():
+    found = []
+    for value in (None, math.inf):
+        w, b, good = shared_and_given(value)
+
+        def f(z, w, b):
+            # Torch raises an error where there is NaN in what it is to decompose.
+            return 0.2 * torch.tanh(z @ torch.linalg.cholesky(w @ w.T + torch.eye(3, dtype=F64)).T) + b
+
+        problem = FixedPointProblem(f, torch.zeros_like(b), args=(w, b))
+        solution = solve(problem, Picard(), gradient=Implicit(), tolerance=Tolerance(1e-12, 1e-13), throw=False)
+        assert solution.succeeded.sum() == 2
+        found.append(pulled(solution.value, w, b, good, False))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)

@@ -15,9 +15,9 @@ from cde_nets.fields import (
     SphericalFields,
     UniversalFields,
 )
-from cde_nets.gradient import Autograd, Backsolve, Checkpointed, Discrete, solve
+from cde_nets.gradient import Autograd, Backsolve, Checkpointed, Discrete, Implicit, solve
 from cde_nets.nn import ControlledODE
-from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, Tolerance
+from cde_nets.solver import FixedPointProblem, InitialValueProblem, Reversible, RungeKutta, Tolerance
 
 F64 = torch.float64
 EXACT = {"Discrete": Discrete(), "Checkpointed(2)": Checkpointed(2)}
@@ -337,3 +337,109 @@ def test_a_function_that_depends_on_nothing_has_a_gradient_of_zero():
     found = torch.autograd.grad(value.sum(), [x, a])
     assert torch.equal(found[0], torch.ones_like(x))
     assert not found[1].any()
+
+
+# -- fields that differentiate by their state --------------------------------------------------------------------------
+
+
+class Hamiltonian(nn.Module):
+    """dq/dt = H_p, dp/dt = -H_q of a network H; its derivative by autograd, by torch.func, or in closed form."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.weight, self.out = nn.Parameter(normal(4, 2, seed=1)), nn.Parameter(normal(4, seed=2))
+
+    def energy(self, x):
+        return torch.tanh(x @ self.weight.T) @ self.out
+
+    def slope(self, x):
+        if self.how == "closed form":
+            return ((1 - torch.tanh(x @ self.weight.T).square()) * self.out) @ self.weight
+        if self.how == "torch.func":
+            return torch.func.grad(lambda x: self.energy(x).sum())(x)
+        with torch.enable_grad():
+            if self.how == "detached" or (self.how == "autograd" and not x.requires_grad):
+                x = x.detach().requires_grad_()
+            if self.how == "cloned":
+                x = x.detach().clone().requires_grad_()
+            return torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)[0]
+
+    def forward(self, t, x):
+        q, p = self.slope(x).unbind(1)
+        return torch.stack([p, -q], 1)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("gradient", [*EXACT.values(), Backsolve(), Autograd()], ids=str)
+@pytest.mark.parametrize("method", ["fixed", "per row"])
+@pytest.mark.parametrize("how", ["autograd", "torch.func"])
+def test_a_field_may_differentiate_by_its_state(how, method, gradient, second):
+    if second and isinstance(gradient, Backsolve):
+        pytest.skip("first derivatives only")
+    found = []
+    for kind, by in (("closed form", Autograd()), (how, gradient)):
+        field, x = Hamiltonian(kind), leaf(3, 2, seed=3)
+        problem = InitialValueProblem(field, x)
+        value = solve(problem, METHODS[method], gradient=by, tolerance=Tolerance(1e-9, 1e-9)).value
+        inputs = (x, field.weight, field.out)
+        grads = torch.autograd.grad(weighed(value), inputs, create_graph=second)
+        if second:
+            grads = torch.autograd.grad(sum(g.square().sum() for g in grads), inputs)
+        found.append(grads)
+    # Three steps of rk4 forward and backward are not each other's inverse.
+    bound = 1e-10 if not isinstance(gradient, Backsolve) else 1e-2 if method == "fixed" else 1e-6
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        assert float((got - want).norm() / want.norm()) < bound
+
+
+def test_a_map_may_differentiate_by_its_state():
+    found = []
+    for how in ("closed form", "autograd"):
+        field, b = Hamiltonian(how), leaf(3, 2, seed=3)
+
+        class Down(nn.Module):
+            """A step down an energy that has one minimum."""
+
+            def __init__(self, field):
+                super().__init__()
+                self.field = field
+
+            def forward(self, z, b):
+                return 0.5 * (z + b - 0.1 * self.field.slope(z))
+
+        problem = FixedPointProblem(Down(field), torch.zeros(3, 2, dtype=F64), args=(b,))
+        value = solve(problem, gradient=Implicit(), tolerance=Tolerance(1e-12, 1e-13)).value
+        found.append(torch.autograd.grad(weighed(value), (b, field.weight, field.out)))
+    for want, got in zip(*found, strict=True):
+        assert want.any()
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("how", ["detached", "cloned"])
+def test_a_field_that_differentiates_by_a_copy_of_its_state_is_refused(how):
+    problem = InitialValueProblem(Hamiltonian(how), leaf(3, 2, seed=3))
+    with pytest.raises(ValueError, match=r"detached copy of its state.*x\.requires_grad else.*torch\.func\.grad"):
+        solve(problem, METHODS["fixed"])
+
+
+def test_a_hidden_tensor_that_equals_the_state_is_no_copy_of_it():
+    hidden = torch.zeros(3, 2, dtype=F64, requires_grad=True)
+    problem = FixedPointProblem(lambda z: 0.5 * torch.cos(z) + hidden, torch.zeros(3, 2, dtype=F64))
+    with pytest.raises(ValueError, match=r"depends on 1 tensor\(s\).*want a gradient and that it was not given"):
+        solve(problem)
+
+
+def test_a_field_that_is_a_hidden_tensor():
+    hidden = leaf(3, 2, seed=4)
+    with pytest.raises(ValueError, match=r"depends on 1 tensor\(s\).*want a gradient and that it was not given"):
+        solve(InitialValueProblem(lambda t, x: hidden, leaf(3, 2, seed=3)), METHODS["fixed"])
+
+
+def test_what_such_a_field_closes_over_is_still_refused():
+    hidden = leaf(2, seed=4)
+    inner = Hamiltonian("autograd")
+    problem = InitialValueProblem(lambda t, x: inner(t, x) * hidden, leaf(3, 2, seed=3))
+    with pytest.raises(ValueError, match=r"depends on 3 tensor\(s\).*want a gradient and that it was not given"):
+        solve(problem, METHODS["fixed"])

@@ -87,6 +87,22 @@ def test_a_flow_is_the_same(name, steps, inside):
         torch.testing.assert_close(one, other, **near)
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["way back outside", "way back within"])
+@pytest.mark.parametrize("backward", [cn.GMRES(), cn.Dense(), cn.Neumann(5)], ids=["GMRES", "Dense", "Neumann"])
+def test_an_equilibrium_is_the_same(backward, inside):
+    layer = cn.ImplicitRNN(4, 3, norm=0.5, seed=0, backward=backward)
+    (x, weights), found = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(3)), []
+    for on in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            rest = layer(x)
+            loss = (rest * weights[:, :3]).sum()
+            gradients = torch.autograd.grad(loss, list(layer.parameters())) if inside else None
+        found.append((rest, gradients or torch.autograd.grad(loss, list(layer.parameters()))))
+    assert torch.equal(found[0][0], found[1][0])
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(one, other)
+
+
 def test_states_that_autocast_has_rounded_are_taken_in_single_precision():
     flow = FLOWS["polynomial"]()
     with torch.autocast("cpu", torch.bfloat16):

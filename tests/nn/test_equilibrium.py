@@ -618,3 +618,49 @@ def test_a_map_without_a_graph_is_not_silent():
 def test_what_stands_in_the_wrong_place(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class Counting(nn.Module):
+    """0.5 tanh of a layer, which counts its evaluations in a buffer: in place, or by another one in its place."""
+
+    def __init__(self, how, kind):
+        super().__init__()
+        self.linear, self.how = nn.Linear(3, 3, dtype=F64), how
+        self.register_buffer("count", torch.zeros(2, dtype=kind))
+
+    def forward(self, x, z):
+        if self.training and self.how == "in place":
+            self.count.add_(1)
+        elif self.training:
+            self.count = self.count + 1
+        return 0.5 * torch.tanh(self.linear(z)) + x
+
+
+@pytest.mark.parametrize("dtype", [None, F64, torch.float32])
+@pytest.mark.parametrize("kind", [torch.int64, F64])
+@pytest.mark.parametrize("how", ["in place", "another"])
+def test_a_module_that_changes_its_buffers_is_refused_in_every_dtype(how, kind, dtype):
+    module, x = Counting(how, kind), normal(4, 3)
+    layer = cn.EquilibriumLayer(module, dtype=dtype)
+    with pytest.raises(ValueError, match=r"changes buffers of its module \(\S*count; batch norm.*eval mode"):
+        layer(x)
+    assert not module.count.any()
+    layer.eval()(x).sum().backward()
+    assert module.linear.weight.grad.any()
+    assert not module.count.any()
+
+
+def test_batch_normalisation_in_train_mode_is_refused_with_a_dtype_too():
+    class Normed(Counting):
+        def __init__(self):
+            super().__init__("", F64)
+            self.norm = nn.BatchNorm1d(3, dtype=F64)
+
+        def forward(self, x, z):
+            return 0.5 * torch.tanh(self.norm(self.linear(z))) + x
+
+    module = Normed()
+    with pytest.raises(ValueError, match=r"changes buffers.*num_batches_tracked.*eval mode"):
+        cn.EquilibriumLayer(module, dtype=F64, coupled=True)(normal(4, 3))
+    assert not module.norm.running_mean.any()
+    assert int(module.norm.num_batches_tracked) == 0

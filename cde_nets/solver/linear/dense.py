@@ -13,7 +13,7 @@ from cde_nets.options import options
 from cde_nets.solver.convergence import code, norms
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.method import Iterate, Method, Scheme, start
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.states import as_real, as_state, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
 
@@ -31,7 +31,8 @@ class System(NamedTuple):
 class Dense(Method, Scheme):
     """LU factors of I - J^T for every row, from `dim` products with unit vectors; one step.
 
-    For small states: memory rows * dim^2, work rows * dim^3, and one more product for the true residual.
+    For small states: memory rows * dim^2, work rows * dim^3, and one more product for the true residual. A complex
+    number is two real ones here, as J^T of a map that is not holomorphic is linear over the real numbers only.
 
     A row whose matrix is singular is BREAKDOWN, with w = 0, and so is one that is so near to it that less than half of
     the dtype's digits are left: a residual above sqrt(eps) |g| that does not meet the tolerance. A row that misses the
@@ -57,8 +58,9 @@ class Dense(Method, Scheme):
         """All of it."""
         system: System = state.memory
         g = system.g
-        eye = torch.eye(g.shape[1], dtype=g.dtype, device=g.device)
-        matrix = torch.stack([problem.apply(e.expand_as(g)) for e in eye], dim=2)
+        right = as_real(g)
+        eye = torch.eye(right.shape[1], dtype=right.dtype, device=g.device)
+        matrix = torch.stack([as_real(problem.apply(as_state(e, g).expand_as(g))) for e in eye], dim=2)
         finite = finite_rows(matrix.flatten(1))
         matrix = torch.where(finite[:, None, None], matrix, eye)
         factors, pivots, info = torch.linalg.lu_factor_ex(matrix)
@@ -67,9 +69,9 @@ class Dense(Method, Scheme):
             # What is differentiated must be regular in every row.
             factors, pivots, _ = torch.linalg.lu_factor_ex(torch.where(singular[:, None, None], eye, matrix))
         factors = torch.where(singular[:, None, None], eye, factors)
-        w = torch.linalg.lu_solve(factors, pivots, g[:, :, None])[:, :, 0]
+        w = torch.linalg.lu_solve(factors, pivots, right[:, :, None])[:, :, 0]
         solved = finite & ~singular & finite_rows(w)
-        w = torch.where(solved[:, None], w, 0.0)
+        w = as_state(torch.where(solved[:, None], w, 0.0), g)
         residual = norms(g - problem.apply(w))
         residual = torch.where(finite & system.size.isfinite(), residual, math.nan)
         return replace(state, value=w, residual=residual, moved=None, memory=system._replace(singular=~solved))

@@ -12,9 +12,9 @@ from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.krylov import Gram, Window
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.opaque import surely_all, surely_finite
-from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, check_damping, taken, tried
+from cde_nets.solver.rest.iteration import Evaluated, Iteration, check_damping, taken, tried
 from cde_nets.solver.rest.patience import GROWTH, Patience
-from cde_nets.solver.states import chosen, finite_rows
+from cde_nets.solver.states import as_real, as_state, chosen, finite_rows
 
 # Far above the rounding of inner products in float64.
 LEAST_RIDGE = 1e-13

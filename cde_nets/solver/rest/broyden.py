@@ -12,9 +12,9 @@ from cde_nets.options import options, positive
 from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
-from cde_nets.solver.rest.iteration import Evaluated, Iteration, as_real, as_state, attempt, check_damping, fail
+from cde_nets.solver.rest.iteration import Evaluated, Iteration, attempt, check_damping, fail
 from cde_nets.solver.rest.patience import GROWTH, Patience
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.states import as_real, as_state, finite_rows
 from cde_nets.solver.status import Status
 
 LEAST_PART = 1e-8

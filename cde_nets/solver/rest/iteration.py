@@ -147,16 +147,6 @@ def _evaluated(problem: FixedPointProblem, at: Tensor, known: Tensor | None = No
     return image - at, norms(image)
 
 
-def as_real(z: Tensor) -> Tensor:
-    """Packed states as real numbers: a complex number is two, for f need not be holomorphic."""
-    return torch.view_as_real(z.resolve_conj()).flatten(1) if z.is_complex() else z
-
-
-def as_state(x: Tensor, like: Tensor) -> Tensor:
-    """What `as_real` made of a state, put back; axes in front are kept."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) if like.is_complex() else x
-
-
 def check_damping(value: Any) -> None:
     """Refuse what is no number in (0, 1] (ValueError)."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,8 +12,8 @@ from cde_nets.solver.convergence import norms
 from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.rest.descent import Descent, Direction
-from cde_nets.solver.rest.iteration import as_real, as_state, check_damping, check_flag
-from cde_nets.solver.states import finite_rows, real
+from cde_nets.solver.rest.iteration import check_damping, check_flag
+from cde_nets.solver.states import as_real, as_state, finite_rows, real
 
 
 @options

@@ -14,8 +14,8 @@ from cde_nets.solver.fixed_point import FixedPointProblem
 from cde_nets.solver.krylov import apart
 from cde_nets.solver.method import Iterate, Method
 from cde_nets.solver.rest.descent import Descent, Direction, Search
-from cde_nets.solver.rest.iteration import as_real, as_state, check_damping, check_flag
-from cde_nets.solver.states import finite_rows
+from cde_nets.solver.rest.iteration import check_damping, check_flag
+from cde_nets.solver.states import as_real, as_state, finite_rows
 
 FIRST_FORCING, LARGEST_FORCING = 0.5, 0.9
 STAGNANT = 1 - 1e-6
