@@ -15,6 +15,7 @@ from cde_nets.solver.flow.adaptive import Adapted, AdaptiveRungeKutta
 from cde_nets.solver.flow.torchdiffeq import LibrarySteps
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Iterate, Method
+from cde_nets.solver.opaque import func_grad
 from cde_nets.solver.solution import Solution
 
 
@@ -45,12 +46,20 @@ class ForwardMode(Gradient):
 
     The derivative of the same steps (of adaptive ones: of the accepted mesh, held fixed), in memory that does not grow
     with their number: the choice for few inputs and many outputs.
+
+    Raises:
+        ValueError: under torch.func.grad, vjp or jacrev, for which there would be no way back: zero, without a word.
     """
 
     solves: ClassVar[tuple[str, ...]] = ("flow",)
 
     def solve(self, problem: InitialValueProblem, method: Method, settings: Settings) -> Solution:
         """As `Gradient.solve`."""
+        if func_grad():
+            raise ValueError(
+                "ForwardMode() records nothing for a way back: under torch.func.grad, vjp and jacrev take another "
+                "gradient, such as Discrete(), or jvp and jacfwd in their place."
+            )
         saves, at_start = save_times(problem, settings.save_at.times)
         scheme = method.resolve(problem, saves)
         with torch.no_grad():

@@ -25,6 +25,12 @@ def forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
+def func_grad() -> bool:
+    """Whether torch.func differentiates backwards: grad, vjp, jacrev, at whatever level."""
+    stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
+    return stack is not None and any(one.key() == torch._C._functorch.TransformType.Grad for one in stack)
+
+
 def readable(x: Tensor) -> bool:
     """Whether to look at the numbers costs nothing: a plain tensor on the CPU, and nothing transforms."""
     return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not opaque()

@@ -37,3 +37,14 @@ def test_a_tangent_goes_through(family, method, gradient, trained):
     with forward_ad.dual_level(), torch.no_grad():
         still = forward_ad.unpack_dual(flow(forward_ad.make_dual(x, v))).tangent
     assert torch.allclose(still, expected, atol=1e-8)
+
+
+def test_forward_mode_refuses_torch_funcs_way_back():
+    control = cn.PiecewiseConstantControl.random(4, 3, scale=0.3, seed=1, dtype=F64)
+    flow = cn.ControlledODE(FAMILIES["linear"], control, "rk4", gradient=cn.ForwardMode())
+    x = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    for transform in (torch.func.grad(lambda q: flow(q).sum()), torch.func.jacrev(flow), torch.func.hessian(flow)):
+        with pytest.raises(ValueError, match=r"nothing for a way back.*such as Discrete\(\), or jvp"):
+            transform(x)
+    other = cn.ControlledODE(FAMILIES["linear"], control, "rk4")
+    assert torch.allclose(torch.func.jacfwd(flow)(x), torch.func.jacrev(other)(x), atol=1e-12)
