@@ -12,10 +12,11 @@ from torch.utils import _pytree as pytree
 from cde_nets.autocast import full_precision
 from cde_nets.gradient import Gradient, Implicit, solve
 from cde_nets.nn.implicit_map import cast, stated
-from cde_nets.options import instead, suggesting
+from cde_nets.options import instead, positive, suggesting
 from cde_nets.solver import Anderson, FixedPointProblem, SaveAt, Solution, Tolerance
 from cde_nets.solver.method import Method
 from cde_nets.solver.states import Packing
+from cde_nets.solver.tolerance import check_tolerance
 
 DEFAULT_MAX_STEPS = 256
 
@@ -52,8 +53,8 @@ class EquilibriumLayer(nn.Module):
             compiled it.
 
     Raises:
-        ValueError: a method or gradient that does not fit, a dtype that is not floating; TypeError: options unknown to
-            a method.
+        ValueError: a method or gradient that does not fit, a dtype that is not floating, a tolerance that is no
+            `Tolerance`, max_steps below 1; TypeError: options unknown to a method.
     """
 
     failed: Tensor | None
@@ -81,6 +82,8 @@ class EquilibriumLayer(nn.Module):
             raise ValueError(f"initial must be a function x -> z0; got a {type(initial).__name__}.")
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be floating, such as torch.float64; got {dtype!r}.")
+        check_tolerance(tolerance)
+        positive("max_steps", max_steps)
         self.f = f
         self.method = _forward(forward)
         self.gradient = _gradient(backward)

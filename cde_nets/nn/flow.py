@@ -17,12 +17,14 @@ from cde_nets.gradient.base import Settings
 from cde_nets.gradient.solve import check
 from cde_nets.gradient.whole import Prepared, prepare
 from cde_nets.kernels import enabled
+from cde_nets.options import positive
 from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
 from cde_nets.solver.opaque import forward_mode, opaque, version
 from cde_nets.solver.report import list_rows
+from cde_nets.solver.tolerance import check_tolerance
 
 State = Inexact[Tensor, "batch dim"]
 
@@ -51,7 +53,8 @@ class ControlledODE(nn.Module):
 
     Raises:
         ValueError: a control that does not fit the fields, families that do not fit each other or the control's
-            intervals, an unknown method or manifold, too few steps for the breakpoints.
+            intervals, an unknown method or manifold, too few steps for the breakpoints, a tolerance that is no
+            `Tolerance`, max_steps below 1.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class ControlledODE(nn.Module):
         if isinstance(drift, Fields):
             check_drift(drift, families[0])
         self.drift = drift
+        check_tolerance(tolerance)
+        positive("max_steps", max_steps)
         self.gradient, self.tolerance, self.max_steps = gradient, tolerance, max_steps
         self.throw = throw
         self._ended: Tensor | tuple[Prepared, Tensor] | None = None

@@ -664,3 +664,19 @@ def test_batch_normalisation_in_train_mode_is_refused_with_a_dtype_too():
         cn.EquilibriumLayer(module, dtype=F64, coupled=True)(normal(4, 3))
     assert not module.norm.running_mean.any()
     assert int(module.norm.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tolerance": 1e-3}, r"Tolerance\(0.001"),
+        ({"max_steps": 0}, "max_steps must be an integer of at least 1"),
+        ({"max_steps": 10.0}, "max_steps must be an integer of at least 1"),
+    ],
+)
+def test_limits_that_are_none_are_refused_when_they_are_given(options, said):
+    fields, control = cn.LinearFields.random(2, 3, seed=0), cn.PiecewiseConstantControl.random(4, 3, scale=0.1, seed=0)
+    with pytest.raises(ValueError, match=said):
+        cn.ControlledODE(fields, control, cn.RungeKutta("dopri5"), **options)
+    with pytest.raises(ValueError, match=said):
+        cn.EquilibriumLayer(lambda x, z: 0.5 * z + x, **options)
