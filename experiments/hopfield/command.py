@@ -50,7 +50,21 @@ TRIALS = {Size.QUICK: 3, Size.REDUCED: 100, Size.PAPER: 100}
 # Trials side by side.
 BATCH = {Size.QUICK: 3, Size.REDUCED: 25, Size.PAPER: 1}
 QUICK_CELLS = "tbptt:10,rbp-uniform:10,rbp-uniform:30,rbp-zero:10,cg:10,neumann:10"
-FILES = {"hopfield_memory.png": "images", "hopfield_losses.png": "images", "hopfield.json": "results"}
+# Of each size that is published, where its files go in docs. At the paper's size trials are few and dear: all that is
+# known of them goes too.
+PLACES = {
+    Size.REDUCED: {
+        "hopfield_memory.png": "images/hopfield_memory.png",
+        "hopfield_losses.png": "images/hopfield_losses.png",
+        "hopfield.json": "results/hopfield.json",
+    },
+    Size.PAPER: {
+        "hopfield_memory.png": "images/hopfield_paper_memory.png",
+        "hopfield_losses.png": "images/hopfield_paper_losses.png",
+        "hopfield.json": "results/hopfield_paper.json",
+        "trials.jsonl": "results/hopfield_paper.jsonl",
+    },
+}
 PAGE = "published_tables.md"
 
 
@@ -158,11 +172,7 @@ def _report(results: Results, settings: Settings, trials: int, images: torch.Ten
 
 
 def _publish(folder: Path, docs: Path, size: Size) -> None:
-    """The table into its page, figures and numbers beside it; those of each size under names of their own."""
+    """The table into its page, figures and numbers beside it."""
     fill(docs / PAGE, f"hopfield {size}", (folder / "hopfield.md").read_text())
-    # Few and dear at the paper's size: all that is known of its trials.
-    lines = {"trials.jsonl": "results"} if size is Size.PAPER else {}
-    for file, place in (FILES | lines).items():
-        name = file if size is Size.REDUCED else file.replace("hopfield", f"hopfield_{size}")
-        name = name.replace("trials", f"hopfield_{size}")
-        write_atomically(docs / place / name, (folder / file).read_bytes())
+    for file, place in PLACES[size].items():
+        write_atomically(docs / place, (folder / file).read_bytes())
