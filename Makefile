@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --
 .PHONY: help mnist test lint seeds frontier convergence theory certificates steering interpolation topology equilibrium lectures hopfield hopfield-paper citation estimators quick bench scale faults docs tutorials audit matrix lock terminal screenshots clean
 
 help:  ## Show the targets.
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 mnist: .venv/ready  ## Train MNIST with 745 numbers: three to six minutes. OPTIONS="--seed 1" passes options on.
 	$(BIN)/cde-nets train mnist $(OPTIONS)
