@@ -132,6 +132,11 @@ class Drawn:
                 states.append(cell(start, states[-1]))
         return states
 
+    def slope(self, last: Tensor) -> Tensor:
+        """The loss's gradient in the last state."""
+        last = last.detach().requires_grad_()
+        return torch.autograd.grad(self.runs.losses(self.runs.model["readout"](last)).sum(), last)[0]
+
     def terms(self) -> Tensor:
         """The loss's derivative in the weights as they act in the last step, the one before, ..
 
@@ -139,9 +144,7 @@ class Drawn:
             Shape (steps, numbers).
         """
         *before, last = self.states(self.start)
-        last.requires_grad_()
-        (g,) = torch.autograd.grad(self.runs.losses(self.runs.model["readout"](last)).sum(), last)
-        terms = []
+        g, terms = self.slope(last), []
         for state in reversed(before):
             z = state.clone().requires_grad_()
             g, *found = torch.autograd.grad(self.cell(self.start, z), [z, *self.parameters], g)
@@ -197,7 +200,7 @@ def draws(terms: Tensor, gradient: cn.Gradient) -> dict[str, list[float]]:
 
 def residuals(drawn: Drawn) -> list[dict[str, float]]:
     """What GMRES leaves of the right-hand side, by products and restarts."""
-    found = []
+    found, size = [], float(drawn.slope(drawn.states(drawn.start)[-1]).norm())
     for products, restart in PRODUCTS:
         gradient = cn.Implicit(cn.GMRES(restart=restart), tolerance=TIGHT, max_steps=products)
         way = replace(drawn.way("gmres"), gradient=gradient)
@@ -207,15 +210,8 @@ def residuals(drawn: Drawn) -> list[dict[str, float]]:
         assert solution.backward.statistics is not None
         left = solution.backward.statistics.residual
         assert left is not None
-        found.append({"products": products, "restart": restart, "residual": float(left[0]) / _loss_slope(drawn)})
+        found.append({"products": products, "restart": restart, "residual": float(left[0]) / size})
     return found
-
-
-def _loss_slope(drawn: Drawn) -> float:
-    """The norm of the loss's gradient in the last state."""
-    last = drawn.states(drawn.start)[-1].requires_grad_()
-    loss = drawn.runs.losses(drawn.runs.model["readout"](last)).sum()
-    return float(torch.autograd.grad(loss, last)[0].norm())
 
 
 def _vector(parts: Any) -> Tensor:

@@ -28,6 +28,14 @@ jaxtyping.install_import_hook([f"cde_nets.{room}" for room in ROOMS], "beartype.
 from cde_nets.data import MNIST, Dataset, DataUnavailableError, load_mnist  # noqa: E402
 
 
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """For modules of many small solves, where the shape checker would take most of the time; users do not have it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture
 def bad_input() -> Iterator[None]:
     """For tests of what users see: without the shape checker, which would speak first."""

@@ -45,7 +45,7 @@ class ByRows:
 
 def solve_by_rows(problem: InitialValueProblem, scheme: Scheme, settings: Settings) -> Solution | None:
     """The solution, where a kernel takes the steps; None where the loop is to."""
-    if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.rows == 0 or opaque.forward_mode():
+    if not isinstance(scheme, AdaptiveRungeKutta) or not scheme.per_row or problem.rows == 0:
         return None
     dynamics, tolerance = scheme.dynamics.inner, settings.limits.tolerance
     if type(dynamics) is not Controlled or type(dynamics.control) is not PiecewiseConstantControl:

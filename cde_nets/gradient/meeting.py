@@ -13,6 +13,7 @@ from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.living import places
+from cde_nets.solver.opaque import forward_mode
 
 # Of Newton's steps; k of them have the derivatives up to order 2^k - 1.
 _ROUNDS = 3
@@ -67,7 +68,7 @@ def meeting(
     def crossing(theta: Tensor) -> Tensor:
         return evaluate(event, packing, began + theta.to(torch.float64) * width, state(theta))[:, None]
 
-    forward = torch.autograd.forward_ad._current_level >= 0
+    forward = forward_mode()
     if not forward and not (torch.is_grad_enabled() and crossing(theta).requires_grad):
         return state(theta), time
     moved = theta

@@ -14,7 +14,7 @@ from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
 from cde_nets.gradient.implicit import Implicit
-from cde_nets.options import instead
+from cde_nets.options import instead, positive
 from cde_nets.solver.flow.runge_kutta import RungeKutta
 from cde_nets.solver.flow.torchdiffeq import TorchDiffEq
 from cde_nets.solver.linear import GMRES
@@ -85,8 +85,7 @@ def solve(
             f"{type(how).__name__} differentiates {' and '.join(how.solves)} problems; this is a {kind} problem. "
             f"Its default is {default_gradient.__name__}()."
         )
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-        raise ValueError(f"max_steps must be an integer of at least 1; got {max_steps!r}.")
+    positive("max_steps", max_steps)
     check_tolerance(tolerance)
     if throw and torch.compiler.is_compiling():
         raise ValueError("throw=True reads statuses back from the device; under torch.compile pass throw=False.")

@@ -24,7 +24,7 @@ from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
-from cde_nets.solver.opaque import forward_mode, transformed
+from cde_nets.solver.opaque import transformed
 from cde_nets.solver.solution import SaveAt, Solution, Statistics
 from cde_nets.solver.status import Status
 
@@ -90,10 +90,8 @@ def prepare(
         settings: what was asked for.
         every: how many of so many steps a state is kept for the way back.
     """
-    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh:
-        return None
-    if transformed() or forward_mode():
-        # A kernel is opaque to torch.func and to forward derivatives.
+    if not isinstance(scheme, FixedRungeKutta) or type(scheme.dynamics.inner) is not OnMesh or transformed():
+        # A kernel is opaque to torch.func.
         return None
     stride, sphere = every(len(scheme.mesh) - 1), type(problem.manifold) is Sphere
     if problem.event is not None or problem.rows == 0 or (problem.manifold is not None and not sphere):

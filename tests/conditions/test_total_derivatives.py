@@ -1,6 +1,5 @@
 """Every condition at a solved rest point: the derivative through z* and through J together."""
 
-import jaxtyping
 import pytest
 import torch
 
@@ -37,12 +36,7 @@ DENSE = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

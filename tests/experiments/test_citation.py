@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 from typer.testing import CliRunner
 
-from cde_nets.data.citation import CitationGraph, load_citation
+from cde_nets.data.citation import load_citation
 from experiments.citation import command, paper
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import principal_components, sizes, split
@@ -21,19 +21,6 @@ from experiments.states import read_state
 
 CPU = torch.device("cpu")
 NODES, SIZE, CLASSES = 24, 4, 3
-
-
-@pytest.fixture(scope="module")
-def graph():
-    """Documents of three classes, words and citations mostly within a class; the last has no edge."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(NODES) % CLASSES
-    words = rng.random((NODES, 12)) < np.where(np.arange(12) % CLASSES == labels[:, None], 0.7, 0.1)
-    near = rng.random((NODES, NODES)) < np.where(labels[:, None] == labels, 0.25, 0.02)
-    np.fill_diagonal(near, False)
-    near[-1] = near[:, -1] = False
-    names = ("one", "two", "three")
-    return CitationGraph("cora", np.stack(near.nonzero()), words.astype(np.float32), labels, names, sha256="made")
 
 
 @pytest.fixture(scope="module")

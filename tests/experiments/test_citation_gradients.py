@@ -1,27 +1,14 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from cde_nets.data.citation import CitationGraph
 from experiments import citation_gradients as experiment
 from experiments.citation.network import Weights
 from experiments.citation.training import Prepared, settings_of
 
-NODES, SIZE = 24, 4
-
-
-@pytest.fixture(scope="module")
-def graph():
-    rng = np.random.default_rng(0)
-    labels = np.arange(NODES) % 3
-    words = rng.random((NODES, 12)) < np.where(np.arange(12) % 3 == labels[:, None], 0.7, 0.1)
-    near = rng.random((NODES, NODES)) < np.where(labels[:, None] == labels, 0.25, 0.02)
-    np.fill_diagonal(near, False)
-    edges = np.stack(near.nonzero())
-    return CitationGraph("cora", edges, words.astype(np.float32), labels, ("one", "two", "three"), sha256="made")
+SIZE = 4
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import math
 import weakref
 
-import jaxtyping
 import pytest
 import torch
 
@@ -18,12 +17,7 @@ F64 = torch.float64
 FAMILY = PolynomialFields.random(2, 3, 2, seed=0, dtype=F64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed=0, scale=1.0):

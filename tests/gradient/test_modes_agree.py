@@ -4,7 +4,6 @@ import math
 import weakref
 from collections import Counter
 
-import jaxtyping
 import pytest
 import torch
 
@@ -19,12 +18,7 @@ BUDGETS = (1, 2, 3, 5, None)
 FAMILY = PolynomialFields.random(2, 3, 2, seed=0, dtype=F64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed=0, scale=1.0):

@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from dataclasses import dataclass, fields
 
-import jaxtyping
 import pytest
 import torch
 
@@ -160,12 +159,7 @@ def place(setting):
     return alike.index(setting)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed, scale=1.0):

@@ -1,6 +1,5 @@
 """Propositions 1 to 3 of Liao et al., "Reviving and improving recurrent back-propagation", by dense algebra."""
 
-import jaxtyping
 import pytest
 import torch
 
@@ -11,12 +10,7 @@ TIGHT = cn.Tolerance(1e-14, 1e-15)
 DIM = 5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed):

@@ -1,6 +1,5 @@
 """Rest points in forward mode: their tangents are those of dense implicit differentiation, wherever they were begun."""
 
-import jaxtyping
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -16,12 +15,7 @@ TIGHT = Tolerance(1e-13, 1e-14)
 DIM = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed=0, scale=1.0):

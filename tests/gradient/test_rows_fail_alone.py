@@ -2,7 +2,6 @@
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 
@@ -31,12 +30,7 @@ GRADIENTS = {"Discrete": Discrete(), "Checkpointed": Checkpointed(8), "Backsolve
 HEALTHY, HARD, NAN, POLE = [[-0.5], [0.3]], [[0.9995]], [[math.nan]], [[30.0]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def pole(t, x, k):

@@ -1,6 +1,5 @@
 """Fields, drifts and states of one's own: what they hold is found, and differentiated as autograd would."""
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -30,12 +29,7 @@ METHODS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed=0, scale=1.0):

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -29,12 +28,7 @@ EXACT = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker: users do not have it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def normal(*shape, seed=0, dtype=F64):

@@ -4,7 +4,6 @@ import importlib.util
 import math
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from torch.nn import functional
@@ -38,12 +37,7 @@ GRADIENTS = {F64: (cn.Discrete(), cn.Checkpointed(1), cn.Autograd()), F32: (cn.D
 ADAPTIVE = {"bosh3": 1e-6, "dopri5": 1e-9, "tsit5": 1e-9}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Without the shape checker, which takes most of the time where solves are many and small."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def close(found, stored, bound=None):
