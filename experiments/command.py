@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -18,11 +18,12 @@ from rich.console import RenderableType
 
 from cde_nets.atomic import write_atomically
 from cde_nets.cli.console import Json
+from cde_nets.options import suggest
 from cde_nets.plot.style import save
 from experiments.pages import check
 from experiments.shown import say
 
-__all__ = ["Json", "Quick", "allowed", "begin", "leave", "less"]
+__all__ = ["Json", "Quick", "allowed", "begin", "leave", "less", "named"]
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Measure less of everything, in under a minute; not to be published.")
@@ -63,6 +64,25 @@ def less(constants: dict[str, Any], **smaller: Any) -> Callable[[Callable[Given,
         return run
 
     return decorate
+
+
+def named(text: str, known: Iterable[str], option: str) -> list[str]:
+    """The names of an option's text, such as "bptt,rbp"; each once, all that are known where none is named.
+
+    Args:
+        text: names with commas between.
+        known: what may be named.
+        option: such as --rows, for the message.
+
+    Raises:
+        typer.BadParameter: a name that is not known; it says the nearest one.
+    """
+    known = list(known)
+    names = [name for part in text.split(",") if (name := part.strip())]
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"{option}: there is no {name!r}{suggest(name, known)}")
+    return list(dict.fromkeys(names)) or known
 
 
 def allowed(publish: Path | None, *, quick: bool, page: str | None = None, mark: str = "") -> None:

@@ -38,7 +38,7 @@ import cde_nets as cn
 from cde_nets.atomic import write_atomically
 from cde_nets.cli.console import notify
 from cde_nets.plot.style import COLOURS, figure, save, styled
-from experiments.command import Json, Quick, begin, less
+from experiments.command import Json, Quick, begin, less, named
 from experiments.kept import Lines
 from experiments.shown import progress, say
 
@@ -129,7 +129,7 @@ MOST_SEEDS = {Part.GOALS: 20, Part.GROWTH: 2, Part.NUMBERS: 20, Part.SMALLEST: 4
     PATIENCE=10.0,
 )
 def interpolation(
-    part: Annotated[list[Part] | None, typer.Option(help="Which parts; all where none is named.")] = None,
+    parts: Annotated[str, typer.Option(help=f"Names with commas between, of {', '.join(Part)}; all where empty.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="At most; 20, 2, 20 and 4 of the four parts are the most.")] = 20,
     out: Annotated[Path, typer.Option(help="Folder of the trials and the figure.")] = Path("runs/interpolation"),
     quick: Quick = False,
@@ -139,9 +139,10 @@ def interpolation(
 ) -> None:
     """Steer points to targets many times; write trials.jsonl and interpolation.png."""
     torch.set_num_threads(threads)
+    chosen = [Part(name) for name in named(parts, Part, "--parts")]
     out = begin(out, publish, quick=quick)
     kept = Lines(out / "trials.jsonl", list(Trial.__dataclass_fields__))
-    wanted = [astuple(t) for p in part or list(Part) for t in trials(p, min(seeds, MOST_SEEDS[p]))]
+    wanted = [astuple(t) for p in chosen for t in trials(p, min(seeds, MOST_SEEDS[p]))]
     with progress() as bar:
         task = bar.add_task("trials", total=len(wanted))
         for (trial,) in kept.each([[trial] for trial in wanted], notify):

@@ -27,7 +27,7 @@ from benchmarks.faults.trust import PAGE, fill_trust
 from benchmarks.faults.worker import Fault, Told, randomness, serve
 from benchmarks.page import markdown
 from cde_nets.atomic import write_atomically
-from cde_nets.options import suggest
+from experiments.command import named
 from experiments.pages import check, fill
 
 PART = "faults feed"
@@ -76,10 +76,7 @@ def feed(
     """Feed readers with damaged files; exits with 1 where one is met by a fault."""
     from benchmarks.faults.readers import READERS
 
-    names = [name.strip() for name in readers.split(",") if name.strip()] or list(READERS)
-    for name in names:
-        if name not in READERS:
-            raise typer.BadParameter(f"--readers: {name!r} is no reader{suggest(name, READERS)}")
+    names = named(readers, READERS, "--readers")
     if publish is not None:
         if readers:
             raise typer.BadParameter("--publish fills a whole table: leave --readers out.")

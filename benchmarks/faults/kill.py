@@ -33,6 +33,7 @@ from benchmarks.faults import child, files
 from benchmarks.faults.child import Ended, Fault
 from benchmarks.faults.counts import Count, leave
 from benchmarks.faults.runs import JOBS
+from experiments.command import named
 
 app = typer.Typer(add_completion=False)
 
@@ -202,10 +203,7 @@ def kill(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Kill long runs at random moments, fill their disks, and count what is lost."""
-    names = [name.strip() for name in runs.split(",") if name.strip()] or list(JOBS)
-    unknown = [name for name in names if name not in JOBS]
-    if unknown:
-        raise typer.BadParameter(f"there is no {', '.join(unknown)}; there are {', '.join(JOBS)}.")
+    names = named(runs, JOBS, "--runs")
     if publish is not None and set(names) != set(JOBS):
         raise typer.BadParameter("--publish fills a whole table: leave --runs out.")
     columns = TextColumn("{task.description:>14}"), BarColumn(), TextColumn("{task.completed}/{task.total}")

@@ -23,7 +23,7 @@ from experiments.citation.report import markdown, picture
 from experiments.citation.results import Results
 from experiments.citation.rows import ROWS
 from experiments.citation.training import Prepared, Runs, Settings, run, settings_of
-from experiments.command import Json, Quick, allowed, begin
+from experiments.command import Json, Quick, allowed, begin, named
 from experiments.kept import Name
 from experiments.pages import fill
 from experiments.shown import progress, say
@@ -38,8 +38,6 @@ class Dataset(StrEnum):
     PUBMED = "pubmed"
 
 
-# Names of rows, for the command line.
-Key: Any = StrEnum("Key", [(key.upper().replace("-", "_"), key) for key in ROWS])  # type: ignore[misc]
 # Numbers of a document's state, as in the paper's code.
 SIZES = {Dataset.CORA: 64, Dataset.PUBMED: 16}
 PAGE = "published_tables.md"
@@ -49,7 +47,7 @@ QUICK: dict[str, Any] = {"epochs": 15, "every": 5, "steps": 20}
 @app.command()
 def citation(
     dataset: Annotated[Dataset, typer.Option(help="Which graph.")] = Dataset.CORA,
-    rows: Annotated[list[Key] | None, typer.Option(help="Which rows; all where none is named.")] = None,
+    rows: Annotated[str, typer.Option(help=f"Names with commas between, of {', '.join(ROWS)}; all where empty.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of a row.")] = 10,
     epochs: Annotated[int, typer.Option(min=1, help="Of a run.")] = 2000,
     weights: Annotated[Weights, typer.Option(help="How they are drawn; the paper's code: kaiming.")] = Weights.KAIMING,
@@ -69,7 +67,7 @@ def citation(
     """Train on a citation graph; write results.jsonl, citation.md and citation.png."""
     torch.set_num_threads(threads)
     place = _device(device)
-    keys = [str(key) for key in rows or list(Key)]
+    keys = named(rows, ROWS, "--rows")
     how: dict[str, Any] = {"epochs": epochs} if not quick else {**QUICK, "epochs": min(epochs, QUICK["epochs"])}
     seeds = 1 if quick else seeds
     allowed(publish, quick=quick, page=PAGE, mark=f"citation {dataset}")

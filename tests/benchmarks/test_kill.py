@@ -93,7 +93,7 @@ def test_the_page_s_table():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--runs", "nothing"], "there is no nothing"), (["--runs", "train", "--publish", "docs"], "leave --runs out")],
+    [(["--runs", "nothing"], "there is no 'nothing'"), (["--runs", "train", "--publish", "docs"], "leave --runs out")],
 )
 def test_bad_input(arguments, words):
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})

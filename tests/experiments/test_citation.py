@@ -373,7 +373,7 @@ def test_an_unknown_device_is_refused(graph, monkeypatch, tmp_path):
 
 
 def test_seeds_are_added_to_those_that_are_done(graph, monkeypatch, tmp_path):
-    few = ("--epochs", "2", "--rows", "baseline", "--rows", "tbptt")
+    few = ("--epochs", "2", "--rows", "baseline,tbptt")
     _, out = call(graph, monkeypatch, tmp_path, *few, "--seeds", "1")
     first = (out / "results.jsonl").read_text()
     call(graph, monkeypatch, tmp_path, *few, "--seeds", "3", "--batch", "2")

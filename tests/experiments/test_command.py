@@ -85,6 +85,14 @@ def test_less_puts_back_after_an_error_and_knows_its_names():
         command.less(constants, SISE=1)
 
 
+def test_names_come_with_commas_between():
+    known = {"bptt": 1, "rbp": 2, "gmres": 3}
+    assert command.named("rbp, bptt,rbp,", known, "--rows") == ["rbp", "bptt"]
+    assert command.named("", iter(known), "--rows") == ["bptt", "rbp", "gmres"]
+    with pytest.raises(typer.BadParameter, match="--rows: there is no 'gmers'; did you mean 'gmres'"):
+        command.named("rbp,gmers", known, "--rows")
+
+
 def test_folders_that_cannot_be_written_are_refused_before_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(neumann, "measure", None)

@@ -51,7 +51,7 @@ def test_a_command_that_was_stopped_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(interpolation, "measure", measure)
     for some in ([one], [one, two]):
         monkeypatch.setattr(interpolation, "trials", lambda part, seeds, some=some: iter(some))
-        ran = CliRunner().invoke(interpolation.app, ["--part", "numbers", "--out", str(tmp_path)])
+        ran = CliRunner().invoke(interpolation.app, ["--parts", "numbers", "--out", str(tmp_path)])
         assert ran.exit_code == 0, ran.output
     assert measured == [0, 1]
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 2
