@@ -80,10 +80,10 @@ class Batch:
             advance(history["epoch"] * len(self.images))
         took, saved = history["took"], time.perf_counter()
         for epoch in range(history["epoch"], self.settings.epochs):
-            losses, radius = self._epoch(network, optimiser, epoch, history["failed"])
+            losses, radii = self._epoch(network, optimiser, epoch, history["failed"])
             history["losses"].append(losses.tolist())
-            if _kept(epoch, self.settings.epochs):
-                history["radii"].append(radius().tolist())
+            if radii is not None:
+                history["radii"].append(radii.tolist())
             history["epoch"], history["took"] = epoch + 1, took + time.perf_counter() - begun
             advance(len(self.images))
             if time.perf_counter() - saved > self.every:
@@ -93,8 +93,8 @@ class Batch:
 
     def _epoch(
         self, network: Hopfield, optimiser: torch.optim.Optimizer, epoch: int, failed: list[int]
-    ) -> tuple[Tensor, Callable[[], Tensor]]:
-        """The mean loss of each trial over an epoch, and a way to find |eigenvalue of J| at its end."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The mean loss of each trial over an epoch; at epochs that are kept, J's radius at the last image, too."""
         settings, device = self.settings, self.images.device
         order = np.stack([stream(settings, t, ORDER, epoch).permutation(len(self.images)) for t in self.trials])
         starts: Tensor | None = None
@@ -102,7 +102,7 @@ class Batch:
             shape = (len(self.images), settings.free)
             drawn = [stream(settings, t, START, epoch).random(shape, dtype=np.float32) for t in self.trials]
             starts = settings.noise * torch.from_numpy(np.stack(drawn, 1)).to(device)
-        total = torch.zeros(len(self.trials), device=device)
+        total, radii = torch.zeros(len(self.trials), device=device), None
         for k, chosen in enumerate(torch.from_numpy(order.T)):
             images = self.images[chosen.to(device)]
             layer = self._layer(network, None if starts is None else starts[k])
@@ -114,13 +114,15 @@ class Batch:
                 loss = (network.answer(solution.value) - images).abs().mean(1)
                 optimiser.zero_grad()
                 loss.sum().backward()
+            if k == len(self.images) - 1 and _kept(epoch, settings.epochs):
+                # Before the step, which changes the weights in their place.
+                last = Shown(*(part.detach() for part in shown))
+                radii = self._radius(layer, last, solution.value.detach())
             optimiser.step()
             total += loss.detach()
             for row in torch.nonzero(_failed(solution)).flatten().tolist():
                 failed[row] += 1
-        # With the weights that were in force.
-        last, state = Shown(*(part.detach() for part in shown)), solution.value.detach()
-        return total / len(self.images), lambda: self._radius(layer, last, state)
+        return total / len(self.images), radii
 
     def _layer(self, network: Hopfield, start: Tensor | None = None) -> cn.EquilibriumLayer:
         row, K = ROWS[self.cell.row], self.cell.steps

@@ -15,7 +15,7 @@ import cde_nets as cn
 from cde_nets.data import MNIST, Dataset
 from experiments.hopfield import app, command, memories, pictures
 from experiments.hopfield.methods import ROWS, STEPS, Cell, all_cells, parse_cells
-from experiments.hopfield.network import Hopfield
+from experiments.hopfield.network import Hopfield, _Symmetric
 from experiments.hopfield.results import Results
 from experiments.hopfield.settings import PAPER, Settings, smaller
 from experiments.hopfield.summary import markdown, summary
@@ -166,6 +166,33 @@ def test_the_radius_is_that_of_the_jacobian(tmp_path):
         )
         expected = float(np.abs(np.linalg.eigvals(J.detach().double().numpy())).max())
         assert float(batch._radius(layer, shown, h)[k]) == pytest.approx(expected, rel=2e-3)
+
+
+def test_the_radius_that_is_kept_is_of_the_weights_that_found_the_state(tmp_path):
+    settings, data = replace(TINY, epochs=1, steps=60, rate=0.03), images()
+    (row,) = Batch(settings, Cell("dense", 0), [0], data, tmp_path / "c").run(lambda k: None)
+    W = settings.spread * torch.from_numpy(
+        np.random.default_rng([0, 0, 0, 0]).standard_normal((38, 38), dtype=np.float32)
+    )
+    order = np.random.default_rng([0, 0, 1, 0]).permutation(10)
+
+    def radius(W):
+        h = whole(W, data[order[-1]].double(), settings.slope, 200)
+        s = torch.sigmoid(settings.slope * h)
+        J = (W + W.T) * (1 - torch.eye(38)) * (settings.slope * s * (1 - s))
+        return float(np.abs(np.linalg.eigvals(J[16:, 16:].numpy())).max())
+
+    before = one_trial(W, order[:-1], data, settings, settings.rate)
+    after = one_trial(W, order, data, settings, settings.rate)
+    assert row["radii"] == [pytest.approx(radius(before), rel=5e-3)]
+    assert abs(radius(after) / radius(before) - 1) > 0.02
+
+
+def test_large_gradients_are_symmetric_like_small_ones():
+    S = torch.zeros(2, 600, 600, requires_grad=True)
+    g = torch.randn(2, 600, 600, generator=torch.Generator().manual_seed(0))
+    (found,) = torch.autograd.grad(_Symmetric.apply(S), S, g)
+    assert torch.equal(found, (g + g.mT) * (1 - torch.eye(600)))
 
 
 def test_a_random_start_is_too_much_above_the_limit_and_forgotten_below():
