@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,16 +22,19 @@ def exact_flow(flow: ControlledODE) -> Program:
     Raises:
         ValueError: a flow with a drift, which nobody controls: the condition is about fields that are all controlled.
     """
-    from theory import SphericalProgram, UnionProgram
+    from theory import UnionProgram
 
     if flow.drift is not None:
         raise ValueError("The flow has a drift, and the condition is about fields that are all controlled: drop it.")
     parts = [family.exact() for family in flow._fields]
-    program: Program = parts[0] if len(parts) == 1 else UnionProgram(parts)
+    return _tangent(flow, parts[0] if len(parts) == 1 else UnionProgram(parts))
+
+
+def _tangent(flow: ControlledODE, program: Program) -> Program:
     # A step that is put back on the sphere follows the tangent part of the fields.
-    if flow.manifold == "sphere" and program.manifold == "space":
-        program = SphericalProgram(program)
-    return program
+    from theory import SphericalProgram
+
+    return SphericalProgram(program) if flow.manifold == "sphere" and program.manifold == "space" else program
 
 
 def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
@@ -40,10 +43,15 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     A certificate is about the flow of the very coefficients and points in their dtype, and about controls that may be
     refined; for the numbers of one given control see `control_rank`.
 
+    Where fields are fresh, controls of an interval move along its own family only, and no control makes a bracket of
+    fields of two intervals. So the fields of all intervals must span by themselves, without brackets, or one family
+    must with its brackets, the other intervals' controls being zero: the certificate is of all in the first case, of
+    that family in the second. What is proved neither way may still hold.
+
     Args:
         flow: the flow.
         x: states, shape (points, dim).
-        **options: of `theory.check_points`: seed, primes, time_limit, progress.
+        **options: of `theory.check_points`: words, primes, seed, time_limit (for each family), progress.
 
     Raises:
         ValueError: as `exact_flow` and `theory.check_points`.
@@ -52,9 +60,26 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
 
     floats("x", x, (None, flow.dim))
     numbers("x", x)
-    points = x.detach().cpu()
     # Every narrower float is one of these, exactly.
-    return check_points(exact_flow(flow), points.double().numpy(), **options)
+    points = x.detach().cpu().double().numpy()
+    whole, families = exact_flow(flow), list(dict.fromkeys(flow._fields))
+    full_rank = (whole.dim - (whole.manifold == "sphere")) * len(points)
+    if len(families) == 1 or whole.count >= full_rank:
+        found = check_points(whole, points, **options)
+        if len(families) == 1 or not found.proved or found.depth == 1:
+            return found
+    alone = []
+    for family in families:
+        alone.append(check_points(_tangent(flow, family.exact()), points, **options))
+        if alone[-1].proved:
+            return alone[-1]
+    if whole.count < full_rank and not (found := check_points(whole, points, **options)).proved:
+        # What all together cannot none can.
+        return found
+    best = max(alone, key=lambda certificate: certificate.rank)
+    # That one family cannot does not mean that all in turn cannot.
+    note = "no family spans by itself with its brackets, and no control makes those between families"
+    return replace(best, impossible="", note=note)
 
 
 def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certificate]:
@@ -69,7 +94,7 @@ def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certifi
         **options: of `theory.check_points`, for each stage.
 
     Raises:
-        ValueError: as `check_flow`.
+        ValueError: as `check_flow`; data that fail in a stage, whose flows do not raise.
     """
     _check_data(data)
     found = []
@@ -78,6 +103,7 @@ def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certifi
         for stage in network.flow_stages():
             found.append(check_flow(stage.flow, state, **options))
             state = stage(state)
+            _check_arrived(stage.flow.failed, "stand where no data arrive")
     return found
 
 
@@ -113,7 +139,7 @@ def control_rank(network: Network, data: Tensor) -> ControlRank:
         data: shape (points, ..).
 
     Raises:
-        ValueError: data that are no floating tensor, or at which the Jacobian is not finite.
+        ValueError: data that are no floating tensor, that fail in a flow, or at which the Jacobian is not finite.
     """
     import copy
 
@@ -126,6 +152,9 @@ def control_rank(network: Network, data: Tensor) -> ControlRank:
         found: Tensor = torch.func.functional_call(twin, values, (data.detach().double(),))
         return found.flatten()
 
+    with torch.no_grad():
+        outputs(parameters)
+    _check_arrived(twin.failed, "have no outputs")
     jacobian = torch.func.jacrev(outputs)(parameters)
     matrix = torch.cat([part.reshape(len(part), -1) for part in jacobian.values()], 1)
     if not bool(torch.isfinite(matrix).all()):
@@ -135,6 +164,12 @@ def control_rank(network: Network, data: Tensor) -> ControlRank:
     values = torch.linalg.svdvals(matrix)
     tolerance = float(values[0]) * max(matrix.shape) * torch.finfo(torch.float64).eps
     return ControlRank(int((values > tolerance).sum()), matrix.shape[0], matrix.shape[1], values, tolerance)
+
+
+def _check_arrived(failed: Tensor | None, what: str) -> None:
+    if failed is not None and bool(failed.any()):
+        rows = torch.nonzero(failed).flatten().tolist()
+        raise ValueError(f"Rows {rows} of the data fail in a flow and {what}: leave them out.")
 
 
 def _check_data(data: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cde_nets.atomic import write_atomically
+from cde_nets.texts import read_utf8
 
 
 def check(page: Path, name: str) -> None:
@@ -14,7 +15,7 @@ def check(page: Path, name: str) -> None:
         ValueError: the page has not both marks, each once and in this order, or is no file.
     """
     marks = _marks(name)
-    whole = page.read_text() if page.is_file() else ""
+    whole = read_utf8(page) if page.is_file() else ""
     if [whole.count(mark) for mark in marks] != [1, 1] or whole.index(marks[0]) > whole.index(marks[1]):
         raise ValueError(f"{page} must hold {marks[0]} and then {marks[1]}, each once.")
 
@@ -32,7 +33,7 @@ def fill(page: Path, name: str, text: str) -> None:
     """
     check(page, name)
     first, last = _marks(name)
-    before, rest = page.read_text().split(first)
+    before, rest = read_utf8(page).split(first)
     after = rest.split(last)[1]
     write_atomically(page, f"{before}{first}\n{text.strip()}\n{last}{after}".encode())
 

@@ -188,12 +188,24 @@ def exact_array(values: npt.ArrayLike | ExactArray, name: str = "values") -> Exa
     # Lists go through objects: numpy would round [2**63, -1] or [2**60 + 1, 0.5] to float64 without a word.
     if getattr(values, "requires_grad", False):
         raise ValueError(f"{name} wants a gradient, which exact numbers have not: detach it, x.detach()")
-    array = np.asarray(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise ValueError(f"{name} has masked entries, which are no numbers: fill them, or leave them out")
+    array = _array(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         return _from_floats(array.astype(np.float64), name)
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize < 8):
         return _from_words(array.astype(np.int64), np.zeros(array.shape, dtype=np.int64), name)
     return _from_objects(array.astype(object), name)
+
+
+def _array(values: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except TypeError:
+        # NumPy does not have torch's bfloat16; float64 holds its numbers.
+        if not hasattr(values, "double"):
+            raise
+        return np.asarray(values.double())
 
 
 def _from_floats(array: npt.NDArray[np.float64], name: str) -> ExactArray:

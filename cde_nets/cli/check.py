@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,9 @@ from cde_nets.cli.train import DataDir, load
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
+    from cde_nets.nn import ControlledODE
     from theory import Program
 
 
@@ -46,7 +49,14 @@ def check(
     dim: Annotated[int | None, typer.Option(min=1, help="Of a family by name.", show_default="3")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Fields of a family by name.", show_default="5")] = None,
     degree: Annotated[int | None, typer.Option(min=1, help="Of a family by name.", show_default="2")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the family, the points, the primes and the curves.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of the family, the points, the primes and the curves.",
+            show_default="0; for a certificate, drawn anew",
+        ),
+    ] = None,
     time_limit: Annotated[
         float | None, typer.Option(min=0, help="Seconds, after which what was found is reported.")
     ] = None,
@@ -85,11 +95,16 @@ def check(
         if fields.endswith(".json"):
             found = theory.Certificate.from_json(text_of(Path(fields))).verify(seed)
         else:
+            seed = seed or 0
             if fields.endswith(".safetensors"):
-                program, x = _stage(Path(fields), stage, points or "10", data_dir)
+                from cde_nets.certify import check_flow, exact_flow
+
+                flow, x = _stage(Path(fields), stage, points or "10", data_dir)
+                program, check = exact_flow(flow), partial(check_flow, flow)
             else:
                 program = program_of(fields, dim or 3, count or 5, degree or 2, seed)
                 x = None if universal or latex is not None else _points(points or "10", program.dim, seed)
+                check = partial(theory.check_points, program)
             if latex is not None:
                 typer.echo(_latex(program, latex))
                 return
@@ -99,9 +114,7 @@ def check(
                         program, max_degree=max_degree, seed=seed, time_limit=time_limit, progress=progress
                     )
                 else:
-                    found = theory.check_points(
-                        program, x, words=words, seed=seed, time_limit=time_limit, progress=progress
-                    )
+                    found = check(x, words=words, seed=seed, time_limit=time_limit, progress=progress)
         if out is not None:
             from cde_nets.atomic import write_atomically
 
@@ -130,6 +143,8 @@ def _refuse_unused(fields: str, given: set[str]) -> None:
         unused["the file says what the fields are"] = {"--dim", "--count", "--degree"}
     elif fields in ("five", "two"):
         unused[f"{fields} fields of degree 2 are explicit"] = {"--count", "--degree"}
+    elif fields == "linear":
+        unused["linear fields are of degree 1"] = {"--degree"}
     if not network:
         unused["it is of a network"] = {"--stage"}
     if "--universal" in given:
@@ -145,11 +160,10 @@ def _refuse_unused(fields: str, given: set[str]) -> None:
             raise ValueError(f"{', '.join(sorted(names & given))} would do nothing: {why}.")
 
 
-def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) -> tuple[Program, Any]:
-    """The fields of a network's stage, and test images carried to it."""
+def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) -> tuple[ControlledODE, Tensor]:
+    """A network's stage, and test images carried to it."""
     import torch
 
-    from cde_nets.certify import exact_flow
     from cde_nets.train import load_network
 
     network, _ = load_network(file)
@@ -165,7 +179,7 @@ def _stage(file: Path, stage: int | None, points: str, data_dir: Path | None) ->
         state = network.start(images.float() / 255)
         for before in stages[: number - 1]:
             state = before(state)
-    return exact_flow(stages[number - 1].flow), state.double().numpy()
+    return stages[number - 1].flow, state
 
 
 def _points(points: str, dim: int, seed: int) -> Any:

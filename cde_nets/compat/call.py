@@ -126,7 +126,7 @@ class Call:
     def times_of(self, option: str) -> tuple[float, ...]:
         """An option that is a tensor of times."""
         value = self.options.get(option)
-        return () if value is None else tuple(torch.as_tensor(value, dtype=torch.float64).reshape(-1).tolist())
+        return () if value is None else tuple(_numbers(value).reshape(-1).tolist())
 
     def is_the_librarys(self, event_fn: Function | None, *, adjoint: bool = False) -> bool:
         """Whether it is left to torchdiffeq; see the module's text."""
@@ -426,10 +426,15 @@ def _flat_tolerance(name: str, value: Any, layout: Layout, *, whole: bool) -> fl
     return torch.cat(flat).clamp(min=least)
 
 
+def _numbers(value: Any) -> Tensor:
+    # What is no tensor is on no device, whatever torch's default one is.
+    return torch.as_tensor(value, dtype=torch.float64, device=getattr(value, "device", "cpu")).detach()
+
+
 def _parts(name: str, value: Any, layout: Layout) -> list[Tensor]:
     if layout.single or not isinstance(value, tuple | list | Tensor) or (isinstance(value, Tensor) and not value.ndim):
-        return [torch.as_tensor(value, dtype=torch.float64).detach()] * len(layout.shapes)
-    parts = [torch.as_tensor(part, dtype=torch.float64).detach() for part in value]
+        return [_numbers(value)] * len(layout.shapes)
+    parts = [_numbers(part) for part in value]
     if len(parts) != len(layout.shapes):
         raise ValueError(
             f"{name} has {len(parts)} parts, and y0 has {len(layout.shapes)}; give one number, or as many."

@@ -117,8 +117,8 @@ class Closed(Dynamics):
 
     def bind(self, mesh: Sequence[float], nodes: Sequence[float]) -> Dynamics:
         """With the times of all stages on the device at once."""
-        ends = torch.tensor(mesh, dtype=torch.float64)[:, None]
-        c = torch.tensor(nodes, dtype=torch.float64)
+        ends = torch.tensor(mesh, dtype=torch.float64, device="cpu")[:, None]
+        c = torch.tensor(nodes, dtype=torch.float64, device="cpu")
         bound = Closed(self._field, self._dtype, self.leaves, self._jumps, complete=self._complete)
         bound._times = ((1 - c) * ends[:-1] + c * ends[1:]).to(self._jumps)
         return bound

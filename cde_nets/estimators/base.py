@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import svd_flip
@@ -24,6 +23,7 @@ from cde_nets.estimators.network import SphereNetwork
 from cde_nets.estimators.progress import Report
 from cde_nets.estimators.search import lbfgs
 from cde_nets.estimators.tangent import tangent_fields
+from cde_nets.estimators.weights import standardizer
 from cde_nets.fields import SphericalFields
 from cde_nets.nn import ControlledODE
 from cde_nets.solver import RungeKutta
@@ -149,6 +149,11 @@ class ControlledODEEstimator(BaseEstimator):
 
     def _fit(self, X: NDArray[Any], y: Any, weights: NDArray[np.float64], outputs: int) -> None:
         """Train on distinct rows with weights above 0."""
+        # Estimators live on the CPU, whatever torch's default device is.
+        with torch.device("cpu"):
+            self._train(X, y, weights, outputs)
+
+    def _train(self, X: NDArray[Any], y: Any, weights: NDArray[np.float64], outputs: int) -> None:
         total = float(weights.sum())
         self._total = total
         if not (self.warm_start and self._fits(X, outputs)):
@@ -202,7 +207,7 @@ class ControlledODEEstimator(BaseEstimator):
         )
         flow = ControlledODE(fields, control, RungeKutta("rk4", steps=int(self.intervals)), throw=False)
         # Constant features are only shifted.
-        scaler = StandardScaler().fit(X.astype(np.float64), sample_weight=weights)
+        scaler = standardizer("X", X.astype(np.float64), weights)
         z = (X - scaler.mean_) / scaler.scale_
         frozen = (scaler.mean_, scaler.scale_, self._axes(z, weights, dim))
         mean, scale, axes = (torch.from_numpy(np.array(values)).to(dtype) for values in frozen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,7 +85,7 @@ class ControlledODEClassifier(ClassifierMixin, ControlledODEEstimator):
         energy: float = 5.0,
         max_iter: int = 100,
         tol: float = 1e-7,
-        class_weight: str | Mapping[Any, float] | None = None,
+        class_weight: str | dict[Any, float] | None = None,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = False,

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cde_nets.estimators.base import ControlledODEEstimator
 from cde_nets.estimators.network import SphereNetwork
-from cde_nets.estimators.weights import distinct
+from cde_nets.estimators.weights import distinct, standardizer
 
 # Of the variance of y, added to what is left of it: exact fits have a logarithm, too.
 FLOOR = 1e-4
@@ -122,7 +121,7 @@ class ControlledODERegressor(MultiOutputMixin, RegressorMixin, ControlledODEEsti
         self.n_outputs_ = columns.shape[1]
         # Of the network there is, where it goes on.
         if not (self.warm_start and self._fits(X, self.n_outputs_)):
-            scaler = StandardScaler().fit(columns, sample_weight=weights)
+            scaler = standardizer("y", columns, weights)
             self._y_mean, self._y_scale = scaler.mean_, scaler.scale_
         standard = torch.from_numpy((columns - self._y_mean) / self._y_scale)
         self._fit(X, standard, weights, self.n_outputs_)
@@ -171,6 +170,6 @@ def ridge(read: Tensor, y: Tensor, weights: Tensor, decay: float) -> tuple[Tenso
     """
     middle, level = weights @ read, weights @ y
     centred = (read - middle) * weights[:, None]
-    gram = centred.mT @ (read - middle) + decay * torch.eye(read.shape[1], dtype=read.dtype)
+    gram = centred.mT @ (read - middle) + decay * torch.eye(read.shape[1], dtype=read.dtype, device=read.device)
     weight = torch.linalg.solve(gram, centred.mT @ (y - level)).mT
     return weight, level - weight @ middle

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_sample_weight
 
 Rows = NDArray[Any]
@@ -23,7 +24,7 @@ def distinct(X: Rows, y: Rows, sample_weight: Any) -> tuple[Rows, Rows, NDArray[
         sample_weight: None for 1 each, a number, or shape (samples,).
 
     Raises:
-        ValueError: a weight below 0, or all 0, or another shape.
+        ValueError: a weight below 0, or all 0, or another shape; a sum that float64 does not hold.
     """
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     kept = weights > 0
@@ -35,8 +36,29 @@ def distinct(X: Rows, y: Rows, sample_weight: Any) -> tuple[Rows, Rows, NDArray[
     X, y, weights = X[order], y[order], weights[order]
     new = np.ones(len(X), dtype=bool)
     new[1:] = (X[1:] != X[:-1]).any(1) | (y[1:] != y[:-1]).reshape(len(X) - 1, -1).any(1)
-    summed = np.add.reduceat(weights, np.flatnonzero(new))
+    with np.errstate(over="ignore"):
+        summed = np.add.reduceat(weights, np.flatnonzero(new))
+        total = summed.sum()
+    if not np.isfinite(total):
+        raise ValueError("sample_weight adds up to more than float64 holds: divide all weights by the largest.")
     return X[new], y[new], summed
+
+
+def standardizer(name: str, columns: NDArray[np.float64], weights: NDArray[np.float64]) -> StandardScaler:
+    """The means and standard deviations of columns.
+
+    Raises:
+        ValueError: columns whose variance float64 does not hold.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler().fit(columns, sample_weight=weights)
+    bad = np.flatnonzero(~(np.isfinite(scaler.mean_) & np.isfinite(scaler.scale_)))
+    if len(bad):
+        raise ValueError(
+            f"{name}: the variance of column {bad[0]}, whose numbers go from {columns[:, bad[0]].min():.3g} to "
+            f"{columns[:, bad[0]].max():.3g}, is more than float64 holds: give it in other units."
+        )
+    return scaler
 
 
 def balance(labels: NDArray[np.int64], weights: NDArray[np.float64], classes: Rows, given: Any) -> NDArray[np.float64]:

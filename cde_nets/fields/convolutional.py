@@ -299,7 +299,7 @@ class ConvFields(Fields):
             return
         self._inner: tuple[float, ...] = tuple(self.inner.tolist())
         identity = [0.0, 1.0, *[0.0] * (self.outer.shape[1] - 2)]
-        self._identity = bool((self.outer.cpu() == torch.tensor(identity, dtype=self.outer.dtype)).all())
+        self._identity = bool((self.outer.cpu() == torch.tensor(identity, dtype=self.outer.dtype, device="cpu")).all())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConvFields:
         super()._apply(fn, recurse)
@@ -387,7 +387,7 @@ def _channels(name: str, value: Tensor | None, wanted: bool, count: int, channel
         raise ValueError(f"{name} must {'be given' if wanted else 'be None'} for kernels of this shape; got {value!r}.")
     if value is None:
         return None
-    channel = torch.as_tensor(value).detach().clone()
+    channel = torch.as_tensor(value, device=getattr(value, "device", None)).detach().clone()
     whole = not (channel.is_floating_point() or channel.is_complex() or channel.dtype == torch.bool)
     channel = channel.to(torch.int64)
     if not whole or tuple(channel.shape) != (count,) or bool((channel < 0).any()) or bool((channel >= channels).any()):

@@ -31,8 +31,11 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def as_buffer(values: NDArray[np.float64] | NDArray[np.complex128], dtype: torch.dtype | None) -> Tensor:
-    """Round float64 or complex128 draws once to the dtype asked for (torch's default dtype where None)."""
-    return torch.from_numpy(np.array(values)).to(dtype or torch.get_default_dtype())
+    """Round float64 or complex128 draws once to the dtype asked for (torch's default dtype where None).
+
+    On torch's default device, as torch's own factories and modules.
+    """
+    return torch.from_numpy(np.array(values)).to(torch.get_default_device(), dtype or torch.get_default_dtype())
 
 
 def coefficients(value: Any, name: str, shape: tuple[int | None, ...], *, or_complex: bool = False) -> Tensor:
@@ -43,7 +46,8 @@ def coefficients(value: Any, name: str, shape: tuple[int | None, ...], *, or_com
             number that is not finite.
     """
     try:
-        given = torch.as_tensor(value)
+        # as_tensor takes tensors to torch's default device.
+        given = value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in a tensor; got {value!r} ({error}).") from None
     numbers(name, given)

@@ -52,12 +52,12 @@ class PolynomialFields(FeatureFields):
         # Each monomial of degree r >= 1 is one of degree r - 1 times one variable: features are built degree by degree.
         tables = _products(exponents)
         for r, (parent, variable) in enumerate(tables, start=1):
-            self.register_buffer(f"_parent{r}", torch.from_numpy(parent), persistent=False)
-            self.register_buffer(f"_variable{r}", torch.from_numpy(variable), persistent=False)
+            self.register_buffer(f"_parent{r}", torch.from_numpy(parent).to(c.device), persistent=False)
+            self.register_buffer(f"_variable{r}", torch.from_numpy(variable).to(c.device), persistent=False)
         # For d/dx_j and each monomial b of degree < k: the place of the coefficient of x_j b, and the factor b_j + 1.
         place = _raised(tables, c.shape[1]) + len(exponents) * np.arange(c.shape[1])
-        self.register_buffer("_place", torch.from_numpy(place), persistent=False)
-        self.register_buffer("_power", torch.from_numpy(exponents[: len(place)] + 1), persistent=False)
+        self.register_buffer("_place", torch.from_numpy(place).to(c.device), persistent=False)
+        self.register_buffer("_power", torch.from_numpy(exponents[: len(place)] + 1).to(c.device), persistent=False)
 
     @classmethod
     def random(

@@ -124,7 +124,7 @@ def _again(
     tableau = flow.rules.tableau
     widths, pieces = adaptive.steps(journey, accepted, x.dtype)
     # What the times are nobody asks: the control is known at every step.
-    still = torch.zeros(len(x), 1, dtype=torch.float64)
+    still = x.new_zeros(len(x), 1, dtype=torch.float64)
     taken = [
         Taken(Step(n, h[:, None], still, still, still), (n < accepted) & alive) for n, h in enumerate(widths.unbind())
     ]

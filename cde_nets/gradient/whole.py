@@ -109,7 +109,7 @@ def prepare(
 
 @remembered
 def _times(mesh: tuple[float, ...]) -> Tensor:
-    return torch.tensor(mesh, dtype=torch.float64)
+    return torch.tensor(mesh, dtype=torch.float64, device="cpu")
 
 
 class _Whole(torch.autograd.Function):

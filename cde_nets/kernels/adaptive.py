@@ -124,8 +124,8 @@ def forward(x: Tensor, values: Tensor, fields: Packed, rules: Rules, *, keep: bo
     call.threads = threads = library().cde_adaptive_threads(ctypes.byref(call))
     # Of its own: the kernel takes the states from where it puts them.
     end = x.clone(memory_format=torch.contiguous_format)
-    accepted, rejected, status = torch.zeros(3, len(x), dtype=torch.int32).unbind()
-    reached = torch.empty(len(x), dtype=torch.float64)
+    accepted, rejected, status = x.new_zeros(3, len(x), dtype=torch.int32).unbind()
+    reached = x.new_empty(len(x), dtype=torch.float64)
     call.keep, call.end, call.reached = keep, end.data_ptr(), reached.data_ptr()
     call.accepted, call.rejected, call.status = accepted.data_ptr(), rejected.data_ptr(), status.data_ptr()
     code = library().cde_adaptive_forward(ctypes.byref(call))
@@ -161,7 +161,7 @@ def steps(journey: Journey, accepted: Tensor, dtype: torch.dtype) -> tuple[Tenso
     Rows that failed have none.
     """
     most = int(accepted.max())
-    widths, pieces = torch.zeros(most, len(accepted), dtype=dtype), torch.zeros(most, len(accepted), dtype=torch.int64)
+    widths, pieces = (accepted.new_zeros(most, len(accepted), dtype=kind) for kind in (dtype, torch.int64))
     library().cde_adaptive_steps(
         int(dtype == torch.float64),
         ctypes.c_void_p(journey.address),
@@ -226,4 +226,4 @@ def _numbers(tableau: Tableau, times: tuple[float, ...]) -> Tensor:
     s = tableau.stages
     assert tableau.error is not None
     rows = [[*row, *[0.0] * (s - len(row))] for row in (*tableau.a, tableau.b, tableau.error)]
-    return torch.tensor([*times[1:], *(w for row in rows for w in row)], dtype=torch.float64)
+    return torch.tensor([*times[1:], *(w for row in rows for w in row)], dtype=torch.float64, device="cpu")

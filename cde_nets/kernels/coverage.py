@@ -137,11 +137,11 @@ def _fits(fields: Fields, values: Tensor, x: Tensor) -> bool:
 
 @remembered
 def _widths(mesh: tuple[float, ...]) -> Tensor:
-    return torch.tensor([end - start for start, end in pairwise(mesh)], dtype=torch.float64)
+    return torch.tensor([end - start for start, end in pairwise(mesh)], dtype=torch.float64, device="cpu")
 
 
 @remembered
 def _weights(tableau: Tableau) -> Tensor:
     s = tableau.stages
     rows = [[float(w) for w in row] + [0.0] * (s - len(row)) for row in (*tableau.a, tableau.b)]
-    return torch.tensor(rows, dtype=torch.float64).reshape(s + 1, s)
+    return torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(s + 1, s)

@@ -317,8 +317,8 @@ def _weights(widths: Tensor, tableau: Tensor, like: Tensor) -> tuple[Tensor, _Pa
 def _weights_of(
     widths: tuple[float, ...], tableau: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, _Pattern]:
-    weights = torch.tensor(tableau, dtype=torch.float64)
-    scales = torch.tensor(widths, dtype=torch.float64)[:, None, None] * weights
+    weights = torch.tensor(tableau, dtype=torch.float64, device="cpu")
+    scales = torch.tensor(widths, dtype=torch.float64, device="cpu")[:, None, None] * weights
     stages = weights.shape[1]
     used = sum(1 << (j * stages + q) for j, row in enumerate(tableau) for q, weight in enumerate(row) if weight)
     reached = 0

@@ -68,7 +68,7 @@ def images(families: Sequence[Fields], x: Tensor, *, sphere: bool) -> Images | N
     if numbers > MOST_NUMBERS:
         return None
     basis = torch.stack([_basis(one) for one in (alike[:1] if tied else alike)])
-    shape = torch.tensor([len(first.inner), *first.shape, size, sphere])
+    shape = torch.tensor([len(first.inner), *first.shape, size, sphere], device="cpu")
     return Images([first.inner, shape], basis.expand(len(families), -1, -1), channels)
 
 

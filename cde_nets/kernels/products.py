@@ -33,11 +33,11 @@ def forward(
     steps, rows, dim = len(widths), *x.shape
     all_kept = keep and _keeps_all(rows, ridge.count, dim, ridge.stages, steps, every)
     numbers = kept_numbers(rows, ridge.count, dim, ridge.stages, steps, every) if keep else 0
-    kept = torch.empty(numbers, dtype=x.dtype)
+    kept = x.new_empty(numbers)
     shape = (steps, ridge.stages, ridge.count * dim, rows) if all_kept else (-1 if keep else 0, dim, rows)
     held, x = kept.view(shape), x.mT.contiguous()
     alive = torch.isfinite(x).all(0)
-    accepted = torch.zeros(rows, dtype=torch.int32)
+    accepted = x.new_zeros(rows, dtype=torch.int32)
     for n, h in enumerate(widths.tolist()):
         if keep and not all_kept and n % every == 0:
             held[n // every] = x

@@ -222,7 +222,7 @@ class ControlledODE(nn.Module):
         """The times of `trajectory`: the step ends of a fixed grid; of adaptive steps 65 equally spaced times."""
         method, (start, end) = self.method, self.control.span
         if isinstance(method, RungeKutta) and method.fixed:
-            return method.grid(self._problem(self._nowhere()))
+            return method.grid(self._problem(self._nowhere(self._fields[0].device)))
         return (*(start + n * (end - start) / 64 for n in range(64)), end)
 
     def describe(self) -> str:
@@ -244,7 +244,7 @@ class ControlledODE(nn.Module):
     def _dtype(self) -> torch.dtype:
         return self._fields[0].dtype
 
-    def _nowhere(self, device: torch.device | None = None) -> Tensor:
+    def _nowhere(self, device: torch.device) -> Tensor:
         """States that nothing is asked of, as many as the control has paths for."""
         return torch.zeros(self.control.rows or 1, self.dim, dtype=self._dtype, device=device)
 

@@ -228,7 +228,7 @@ def _steps(flow: ControlledODE) -> list[nn.Module]:
 
 
 def _shares(flow: ResidualFlow, method: RungeKutta) -> list[nn.Module]:
-    mesh = method.grid(InitialValueProblem(lambda t, x: x, torch.zeros(1, 1), 0.0, 1.0))
+    mesh = method.grid(InitialValueProblem(lambda t, x: x, torch.zeros(1, 1, device="cpu"), 0.0, 1.0))
     made: list[nn.Module] = []
     for block in flow.blocks:
         if len(mesh) == 2:

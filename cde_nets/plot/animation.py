@@ -174,7 +174,9 @@ def _as_gif(scene: _Scene, moments: NDArray[np.float64], fps: int) -> bytes:
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette(scene.colours))
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    durations = [round(1000 / fps)] * (len(flat) - 1) + [round(1000 * _REST)]
+    # A GIF counts hundredths of a second: rounded one by one they would add up to another time.
+    ends = np.round(np.arange(len(flat)) * 100 / fps)
+    durations = [*(10 * np.diff(ends)).astype(int).tolist(), round(1000 * _REST)]
     written = io.BytesIO()
     flat[0].save(
         written, format="GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=False

@@ -49,7 +49,7 @@ def cobweb(
     """
     if iterates is None:
         raise ValueError("iterates is None, expected numbers x_0, x_1, .., two or more.")
-    given = torch.as_tensor(iterates)
+    given = torch.as_tensor(iterates, device=getattr(iterates, "device", "cpu"))
     numbers("iterates", given)
     x = given.detach().to("cpu", torch.float64)
     _check(f, x)

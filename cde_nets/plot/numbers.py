@@ -29,7 +29,7 @@ def numbers(name: str, values: Values) -> Numbers:
     if isinstance(values, Tensor):
         held_numbers(name, values)
     held = values.detach().cpu() if isinstance(values, Tensor) else values
-    found: Numbers = torch.as_tensor(held, dtype=torch.float64).numpy()
+    found: Numbers = torch.as_tensor(held, dtype=torch.float64, device="cpu").numpy()
     if found.ndim != 1 or not len(found):
         raise ValueError(f"{name} has shape {found.shape}, expected (numbers,) with one number or more.")
     return found

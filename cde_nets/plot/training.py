@@ -78,7 +78,7 @@ def confusion(matrix: NDArray[np.int64], ax: Axes | None = None) -> Axes:
         ax = axes(ax, 5.0, 4.4)
         mistakes = np.ma.masked_array(matrix, mask=np.eye(len(matrix), dtype=bool))
         image = ax.imshow(mistakes, cmap="Blues")
-        largest = max(int(mistakes.max()), 1)
+        largest = max(int(mistakes.filled(0).max()), 1)
         for (label, answer), count in np.ndenumerate(matrix):
             dark = label != answer and count > 0.6 * largest
             ax.text(answer, label, str(count), ha="center", va="center", color="white" if dark else "black", fontsize=7)

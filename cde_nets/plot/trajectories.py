@@ -125,6 +125,8 @@ def goals_of(x: NDArray[np.float64], y: Points, lam: float | None) -> NDArray[np
     Raises:
         ValueError: y of another shape or not finite, a lambda that is zero or not finite.
     """
+    if not isinstance(y, Tensor | np.ndarray):
+        raise ValueError(f"y is a {type(y).__name__}, expected a tensor or array of shape {x.shape}.")
     if tuple(y.shape) != x.shape:
         raise ValueError(f"y has shape {tuple(y.shape)}, expected {x.shape}: one target a point.")
     wanted = as_floats("y", y)

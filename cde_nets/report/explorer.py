@@ -52,7 +52,7 @@ def trained_control() -> Tensor:
     every page would take a minute, and find the same.
     """
     text = files("cde_nets.report").joinpath("template/plane.json").read_text()
-    return torch.tensor(json.loads(text), dtype=torch.float64)
+    return torch.tensor(json.loads(text), dtype=torch.float64, device="cpu")
 
 
 def plane() -> dict[str, Any]:

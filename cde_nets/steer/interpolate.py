@@ -108,9 +108,10 @@ def interpolate(
         task.steps,
         task.tolerance,
         deadline,
-        torch.Generator().manual_seed(task.seed),
+        torch.Generator("cpu").manual_seed(task.seed),
     )
-    with torch.no_grad():
+    # Whatever torch's default device is.
+    with torch.no_grad(), task.x.device:
         if lam is not None or task.readout == "identity":
             search.solve(task.lambdas[0])
         else:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cde_nets.fields import Fields
 from cde_nets.options import suggesting
 from cde_nets.solver.flow.tableau import TABLEAUS
+from cde_nets.steer.endpoint import Endpoint
 from cde_nets.steer.result import Interpolation
-from cde_nets.steer.task import reals
+from cde_nets.steer.task import real_fields, reals
 
 if TYPE_CHECKING:
     from theory import Enclosure
@@ -54,6 +55,7 @@ def prove_interpolation(
 
     if not isinstance(found, Interpolation):
         raise ValueError(f"found is a {type(found).__name__}, expected what interpolate returned.")
+    fields = real_fields(fields)
     x, y = (reals(name, rows, fields) for name, rows in (("x", x), ("y", y)))
     if x.shape != found.ends.shape or y.shape != x.shape or fields.count != found.control.count:
         raise ValueError(
@@ -67,8 +69,16 @@ def prove_interpolation(
         exact = [Fraction(there) - Fraction(here) for there, here in pairs]
         wanted = np.array(exact, dtype=object).reshape(start.shape)
     tableau = TABLEAUS[found.method.name].bare
+    # A proof may take minutes: what was found elsewhere is refused before.
+    with torch.no_grad():
+        ends = Endpoint(fields, x, tableau, found.substeps).at(found.control.values)
+    if ends is None or not torch.allclose(ends, found.ends, rtol=1e-6, atol=1e-6):
+        raise ValueError(
+            f"These fields carry these points elsewhere than the result says, to {ends}; expected {found.ends}: give "
+            "the fields and points that interpolate was given."
+        )
     return enclose(
-        copy.deepcopy(fields).double().exact(),
+        fields.exact(),
         start,
         wanted,
         found.control.values.detach().cpu().numpy(),

@@ -37,8 +37,10 @@ def report(search: Search, task: Task, rank: int | None, full: int | None) -> In
     linearized = best.endpoint.linearized(best.values) if best.linearized is None else best.linearized
     ends = best.endpoint.at(best.values) if linearized is None else linearized[0]
     assert ends is not None
-    singular = torch.tensor([math.inf, math.nan]) if linearized is None else torch.linalg.svdvals(linearized[1])
-    largest, smallest = float(singular[0]), float(singular[-1])
+    largest, smallest = math.inf, math.nan
+    if linearized is not None:
+        singular = torch.linalg.svdvals(linearized[1])
+        largest, smallest = float(singular[0]), float(singular[-1])
     return Interpolation(
         control=PiecewiseConstantControl(task.steps, task.fields.count, values=best.values),
         method=RungeKutta(task.method, steps=task.steps * best.endpoint.substeps),

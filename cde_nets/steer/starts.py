@@ -98,8 +98,8 @@ def _loop(endpoint: Endpoint, steps: int, pieces: int, generator: torch.Generato
     """Normal values, held over equal parts of half the time and then taken back; shape (steps, count)."""
     half, count = steps // 2, endpoint.fields.count
     pieces = max(1, min(pieces, half))
-    drawn = torch.randn(pieces, count, dtype=torch.float64, generator=generator)
-    w = drawn[torch.arange(half) * pieces // max(1, half)]
+    drawn = torch.randn(pieces, count, dtype=torch.float64, device=generator.device, generator=generator)
+    w = drawn[torch.arange(half, device=drawn.device) * pieces // max(1, half)]
     return torch.cat([w, w.new_zeros(steps % 2, count), -w.flip(0)]).to(endpoint.x)
 
 

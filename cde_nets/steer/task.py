@@ -93,7 +93,7 @@ def read_task(
     Raises:
         ValueError: as `interpolate`.
     """
-    fields = _real(fields)
+    fields = real_fields(fields)
     x, y = (reals(name, rows, fields) for name, rows in (("x", x), ("y", y)))
     if x.ndim != 2 or x.shape[1] != fields.dim or not len(x) or x.shape != y.shape:
         raise ValueError(
@@ -153,7 +153,12 @@ def reals(name: str, rows: Tensor, fields: Fields) -> Tensor:
     return rows.detach().double()
 
 
-def _real(fields: Fields) -> Fields:
+def real_fields(fields: Fields) -> Fields:
+    """A copy in float64.
+
+    Raises:
+        ValueError: no family of fields, or a complex one.
+    """
     if not isinstance(fields, Fields):
         kind = f"the class {fields.__name__}" if isinstance(fields, type) else f"a {type(fields).__name__}"
         raise ValueError(

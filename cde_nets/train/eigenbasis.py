@@ -112,7 +112,7 @@ class EigenbasisAdam(torch.optim.Optimizer):
 def _begin(like: Tensor, blocks: int, size: int) -> dict[str, Tensor]:
     square = like.new_zeros(blocks, size, size) if size > 1 else like.new_zeros(blocks, 0, 0)
     return {
-        "step": torch.zeros(()),
+        "step": torch.zeros((), device="cpu"),
         "mean": like.new_zeros(blocks, size),
         "square": like.new_zeros(blocks, size),
         "outer": square,

@@ -38,7 +38,7 @@ def evaluate(
     """Run the network over all images, `batch_size` at a time.
 
     Raises:
-        ValueError: no images, or images and labels differ in number.
+        ValueError: no images, images and labels that differ in number, or labels that the network has no class for.
     """
     for name, value, kind in (("images", images, "uint8"), ("labels", labels, "integers")):
         integers = isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex()
@@ -53,15 +53,22 @@ def evaluate(
     answers, finite = [], 0
     thrown = [flow.throw for flow in network.flows()]
     network.set_throw(False)
-    for start in range(0, len(images), batch_size):
-        logits = network(as_intensity(images[start : start + batch_size]))
-        good = torch.isfinite(logits).all(1) & ~network.failed
-        # An answer no label has: such a row is wrong whatever it is.
-        answers.append(torch.where(good, logits.argmax(1), -1))
-        finite += int(good.sum())
-    for flow, throw in zip(network.flows(), thrown, strict=True):
-        flow.throw = throw
+    try:
+        for start in range(0, len(images), batch_size):
+            logits = network(as_intensity(images[start : start + batch_size]))
+            good = torch.isfinite(logits).all(1) & ~network.failed
+            # An answer no label has: such a row is wrong whatever it is.
+            answers.append(torch.where(good, logits.argmax(1), -1))
+            finite += int(good.sum())
+    finally:
+        for flow, throw in zip(network.flows(), thrown, strict=True):
+            flow.throw = throw
     answer, classes = torch.cat(answers), logits.shape[1]
+    if bool(((labels < 0) | (labels >= classes)).any()):
+        raise ValueError(
+            f"labels must lie between 0 and {classes - 1}, a class each of the network's; got labels from "
+            f"{int(labels.min())} to {int(labels.max())}."
+        )
     known = answer >= 0
     confusion = torch.bincount(labels[known] * classes + answer[known], minlength=classes**2).reshape(classes, classes)
     return Evaluation(float((answer == labels).double().mean()), confusion.cpu(), len(images) - finite)

@@ -22,13 +22,13 @@ OURS, THEIRS = COLOURS[0], COLOURS[1]
 
 def markdown(graph: CitationGraph, settings: Settings, results: Results) -> str:
     """Both tables, and what they are of."""
-    ours, theirs = paper.statistics(graph), paper.STATISTICS[graph.name]
+    ours, theirs = paper.statistics(graph), paper.STATISTICS.get(graph.name)
     lines = [
         f"### Table A2: {graph.name.capitalize()}",
         "",
         "| | " + " | ".join(paper.COLUMNS) + " |",
         "|---" * (len(paper.COLUMNS) + 1) + "|",
-        "| paper | " + " | ".join(f"{number:,}" for number in theirs) + " |",
+        *(["| paper | " + " | ".join(f"{number:,}" for number in theirs) + " |"] if theirs else []),
         "| here | " + " | ".join(f"{number:,}" for number in ours) + " |",
         "",
         f"{graph.self_citations} documents cite themselves, {graph.isolated} have no edge.",

@@ -16,6 +16,7 @@ from cde_nets.atomic import write_atomically
 from cde_nets.cli.console import notify
 from cde_nets.data import load_mnist
 from cde_nets.plot.style import save
+from cde_nets.texts import read_utf8
 from experiments.at_hand import few_images
 from experiments.command import Json, allowed, begin
 from experiments.hopfield import pictures
@@ -173,6 +174,6 @@ def _report(results: Results, settings: Settings, trials: int, images: torch.Ten
 
 def _publish(folder: Path, docs: Path, size: Size) -> None:
     """The table into its page, figures and numbers beside it."""
-    fill(docs / PAGE, f"hopfield {size}", (folder / "hopfield.md").read_text())
+    fill(docs / PAGE, f"hopfield {size}", read_utf8(folder / "hopfield.md"))
     for file, place in PLACES[size].items():
         write_atomically(docs / place, (folder / file).read_bytes())

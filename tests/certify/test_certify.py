@@ -15,6 +15,7 @@ from cde_nets.nn import (
     Stage,
     image_network,
 )
+from cde_nets.solver import RungeKutta
 
 
 def points(n, m, dtype=torch.float32):
@@ -37,13 +38,41 @@ def test_a_flow_is_certified_by_its_own_numbers():
     assert check_flow(flow([fields]), x.half(), seed=0).points_digest != found.points_digest
 
 
-def test_fresh_families_count_together():
-    # Two linear families of one field each: alone neither does anything, together they generate what they generate.
+def test_fresh_families_count_together_without_brackets():
+    # Two linear families of one field each: alone neither does anything, one after the other they reach the plane.
     one, two = (LinearFields(torch.tensor([m])) for m in ([[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]))
     both = check_flow(flow([one, two]), torch.tensor([[1.0, 2.0]]), seed=0)
-    assert (both.proved, both.count) == (True, 2)
+    assert (both.proved, both.count, both.depth) == (True, 2, 1)
     alone = check_flow(flow([one, one]), torch.tensor([[1.0, 2.0]]), seed=0)
     assert not alone.proved
+
+
+def test_brackets_between_fields_of_two_intervals_do_not_count():
+    # Fields (0, x) on the first intervals and (1, 0) after them: from the origin no control leaves the axis y = 0,
+    # though their bracket is (0, 1).
+    late = [PolynomialFields(torch.tensor([rows]), 1) for rows in ([[0.0, 0, 0], [0, 1, 0]], [[1.0, 0, 0], [0, 0, 0]])]
+    assert late[0].exponents.tolist()[:2] == [[0, 0], [1, 0]]
+    moved = flow([late[0]] * 3 + [late[1]] * 3)
+    x = torch.zeros(1, 2)
+    for seed in range(20):
+        with torch.no_grad():
+            moved.control.values.copy_(torch.randn(6, 1, generator=torch.Generator().manual_seed(seed)))
+            assert moved(x)[0, 1] == 0
+    assert theory.check_points(exact_flow(moved), x.numpy(), seed=0).proved
+    found = check_flow(moved, x, seed=0)
+    assert (found.proved, found.rank, found.full_rank, found.impossible) == (False, 1, 2, "")
+    assert "no family spans by itself" in str(found)
+    # Nor where the fields are as many as the full rank, and are asked together first.
+    more = flow([PolynomialFields(family.coefficients.repeat(2, 1, 1), 1) for family in late])
+    assert not check_flow(more, x, seed=0).proved
+
+
+def test_one_family_of_several_may_do_by_itself():
+    one, two = (PolynomialFields.random(3, 4, 2, seed=s) for s in (0, 1))
+    x = points(5, 3)
+    found = check_flow(flow([one, two]), x, seed=0)
+    assert (found.proved, found.count) == (True, 4)
+    assert found.digest == theory.check_points(one.exact(), x.numpy(), seed=0).digest
 
 
 def test_on_the_sphere_the_scope_says_so():
@@ -115,3 +144,17 @@ def test_the_rank_of_the_outputs_in_the_trained_numbers():
     values = torch.linalg.svdvals(torch.stack(columns, 1))
     torch.testing.assert_close(control_rank(twin, x).singular_values, values, rtol=1e-5, atol=1e-7)
     assert str(few) == "rank 4 of 4 outputs by 7 trained numbers (floating point)"
+
+
+def test_data_that_fail_in_a_flow_are_named_and_not_counted():
+    fields = PolynomialFields.random(2, 3, 2, seed=0)
+    control = PiecewiseConstantControl.random(8, 3, scale=3.0, seed=1)
+    stages = [Stage(ControlledODE(fields, control, RungeKutta("rk4", steps=8), throw=False)) for _ in range(2)]
+    network = Network(None, stages, DifferenceReadout())
+    data = torch.tensor([[0.1, 0.2], [1e3, -1e3], [0.2, -0.4], [-5.0, 2.0]])
+    # Where all arrive, both say something.
+    assert control_rank(network, 0.1 * data[::2]).outputs == 4
+    assert len(check_stages(network, 0.1 * data[::2])) == 2
+    for call in (control_rank, check_stages):
+        with pytest.raises(ValueError, match=r"Rows \[1, 3\] of the data fail in a flow"):
+            call(network, data)

@@ -97,14 +97,14 @@ def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, wa
     network = cn.image_network(config)
     cn.save_network(tmp_path / "network.safetensors", network, config)
     monkeypatch.setattr(command_module, "load", lambda data_dir, offline: waves)
-    program, x = command_module._stage(tmp_path / "network.safetensors", None, "3", None)
-    assert (program.dim, program.count, program.manifold, x.shape) == (90, 60, "sphere", (3, 90))
+    flow, x = command_module._stage(tmp_path / "network.safetensors", None, "3", None)
+    assert (flow.dim, flow.count, flow.manifold, x.shape) == (90, 60, "sphere", (3, 90))
     images = torch.from_numpy(waves.test.images[:3]).float() / 255
     with torch.no_grad():
         want = network.start(images)
         for stage in network.flow_stages()[:2]:
             want = stage(want)
-    assert (x == want.double().numpy()).all()
+    assert torch.equal(x, want)
     with pytest.raises(ValueError, match="--stage is 4; the network has 3 stages"):
         command_module._stage(tmp_path / "network.safetensors", 4, "3", None)
     with pytest.raises(ValueError, match="expected a number of test images"):
@@ -117,6 +117,10 @@ def test_a_certificate_is_proved_again(command, text, tmp_path):
     assert ran.code == 0, ran.err
     first = json.loads((tmp_path / "c.json").read_text())
     assert ran.json["digest"] == first["digest"]
+    assert ran.json["runs"][-1]["prime"] != first["runs"][-1]["prime"]
+    # With none given it is drawn: nobody who made the certificate could know it.
+    ran = command("check", "c.json", "--json")
+    assert ran.code == 0, ran.err
     assert ran.json["runs"][-1]["prime"] != first["runs"][-1]["prime"]
     first["data"]["fields"]["coefficients"][0][0][0] = "7"
     (tmp_path / "c.json").write_text(json.dumps(first))

@@ -138,3 +138,12 @@ def test_one_feature_and_far_points():
 def test_one_sample_is_refused():
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         cn.ControlledODERegressor().fit([[1.0]], [2.0])
+
+
+@pytest.mark.parametrize("scale", [{"X": 1e300}, {"y": 1e200}])
+def test_numbers_whose_variance_no_float_holds_are_refused(friedman, scale):
+    X, y = friedman[:2]
+    with pytest.raises(ValueError, match=f"{next(iter(scale))}: the variance of column 0.* more than float64 holds"):
+        cn.ControlledODERegressor().fit(X * scale.get("X", 1.0), y * scale.get("y", 1.0))
+    with pytest.raises(ValueError, match="sample_weight adds up to more"):
+        cn.ControlledODERegressor().fit(X, y, np.full(len(y), 1e308))

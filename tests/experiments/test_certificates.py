@@ -5,7 +5,6 @@ import pytest
 from typer.testing import CliRunner
 
 import cde_nets as cn
-import theory
 from cde_nets.cli import check as command
 from experiments import certificates as experiment
 
@@ -38,8 +37,8 @@ def test_what_is_published_is_what_the_command_proves(trained):
     assert [(row["points"], row["proved"], row["full_rank"]) for row in rows] == [(1, True, 89), (2, True, 178)]
     assert (trained / "docs" / "images" / "certificates.png").read_bytes()[:4] == b"\x89PNG"
     # By the way of `cde-nets check`, which reads network and images itself.
-    program, x = command._stage(trained / "runs" / "b" / "network.safetensors", None, "2", None)
-    again = theory.check_points(program, x, seed=0)
+    flow, x = command._stage(trained / "runs" / "b" / "network.safetensors", None, "2", None)
+    again = cn.check_flow(flow, x, seed=0)
     same = (rows[1]["rank"], rows[1]["fields_digest"], rows[1]["points_digest"], rows[1]["sentence"])
     assert same == (again.rank, again.digest, again.points_digest, str(again))
 

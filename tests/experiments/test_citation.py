@@ -367,6 +367,17 @@ def test_what_cannot_be_published_is_refused_before_any_work(graph, monkeypatch,
     assert not out.exists()
 
 
+def test_a_quick_run_without_the_graph_ends_with_its_tables(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CDE_NETS_DATA", raising=False)
+    monkeypatch.setitem(command.QUICK, "epochs", 2)
+    ran = CliRunner().invoke(command.app, ["--quick", "--rows", "baseline", "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    text = (tmp_path / "out" / "quick" / "citation.md").read_text()
+    assert "### Table A2: Digits" in text
+    assert "| paper | 2,708" not in text
+
+
 def test_an_unknown_device_is_refused(graph, monkeypatch, tmp_path):
     ran, _ = call(graph, monkeypatch, tmp_path, "--device", "abacus", code=2)
     assert "abacus" in ran.output

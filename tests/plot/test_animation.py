@@ -54,6 +54,17 @@ def test_a_gif_moves_and_rests_at_its_end(tmp_path, flow, starts):
     assert [file.name for file in tmp_path.iterdir()] == ["a.gif"]
 
 
+@pytest.mark.parametrize("fps", [24, 30, 35, 45])
+def test_a_gif_takes_the_time_that_was_asked_for(tmp_path, flow, starts, fps):
+    plot.animate(flow(), tmp_path / "a.gif", starts(), fps=fps, seconds=1.0, dpi=20.0)
+    durations = []
+    with Image.open(tmp_path / "a.gif") as moving:
+        for n in range(moving.n_frames - 1):
+            moving.seek(n)
+            durations.append(moving.info["duration"])
+    assert sum(durations) == pytest.approx(1000 * (fps - 1) / fps, abs=10)
+
+
 def test_a_page_holds_its_frames_and_links_nowhere(tmp_path, flow, starts):
     plot.animate(flow(), tmp_path / "a.html", starts(), **FAST)
     page = (tmp_path / "a.html").read_text()

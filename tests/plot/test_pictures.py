@@ -85,6 +85,10 @@ def test_confusion_counts_mistakes_and_leaves_the_diagonal_white():
     assert ax.images[0].get_array().mask.tolist() == [[True, False], [False, True]]
 
 
+def test_one_class_has_a_confusion_matrix_too():
+    assert plot.confusion(np.array([[3]])).get_title() == "0 mistakes in 3 images"
+
+
 def test_a_perfect_confusion_matrix_is_drawn():
     assert "0 mistakes" in plot.confusion(np.diag([3, 4])).get_title()
 

@@ -61,6 +61,10 @@ def test_what_does_not_belong_together_is_refused(found):
         cn.prove_interpolation(F, X[:2], Y[:2], found)
     with pytest.raises(ValueError, match="there are 4 fields"):
         cn.prove_interpolation(cn.PolynomialFields.random(2, 4, 2, seed=0), X, Y, found)
+    with pytest.raises(ValueError, match="These fields carry these points elsewhere"):
+        cn.prove_interpolation(cn.PolynomialFields.random(2, 5, 2, seed=1), X, Y, found)
+    with pytest.raises(ValueError, match="fields is a NoneType"):
+        cn.prove_interpolation(None, X, Y, found)
     with pytest.raises(ValueError, match="x is a list, expected a tensor"):
         cn.prove_interpolation(F, X.tolist(), Y, found)
     with pytest.raises(ValueError, match="found is a NoneType, expected what interpolate returned"):

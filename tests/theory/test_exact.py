@@ -116,3 +116,15 @@ def test_the_input_is_copied():
     assert exact.fractions().tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match="read-only"):
         exact.numerators[0] = 5
+
+
+def test_masked_entries_are_no_numbers():
+    with pytest.raises(ValueError, match="x has masked entries"):
+        exact_array(np.ma.array([1.0, 2.0], mask=[0, 1]), "x")
+    assert exact_array(np.ma.array([1.0, 2.0])).fractions().tolist() == [1, 2]
+
+
+def test_bfloat16_is_read_exactly():
+    torch = pytest.importorskip("torch")
+    given = torch.tensor([0.1, -3.0], dtype=torch.bfloat16)
+    assert [float(q) for q in exact_array(given).fractions()] == given.double().tolist()

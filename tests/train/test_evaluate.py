@@ -50,3 +50,29 @@ def test_rows_that_failed_or_are_not_finite_are_wrong_and_counted(bad_input):
 def test_nothing_to_evaluate(images, labels, bad_input):
     with pytest.raises(ValueError, match="as many labels as images"):
         cn.evaluate(Oracle(), images_that_say([0] * images), torch.zeros(labels, dtype=torch.int64))
+
+
+def test_labels_of_no_class_and_errors_leave_flows_as_they_were(bad_input):
+    with pytest.raises(ValueError, match=r"labels must lie between 0 and 2.* got labels from 0 to 3"):
+        cn.evaluate(Oracle(), images_that_say([0, 1]), torch.tensor([0, 3]))
+
+    class Broken(Oracle):
+        def __init__(self):
+            super().__init__()
+            self.flow = torch.nn.Identity()
+            self.flow.throw = True
+
+        def flows(self):
+            return [self.flow]
+
+        def set_throw(self, throw):
+            self.flow.throw = throw
+
+        def forward(self, images):
+            assert not self.flow.throw
+            raise ValueError("of a wrong size")
+
+    network = Broken()
+    with pytest.raises(ValueError, match="of a wrong size"):
+        cn.evaluate(network, images_that_say([0, 1]), torch.tensor([0, 1]))
+    assert network.flow.throw

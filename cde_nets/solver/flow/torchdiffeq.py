@@ -275,7 +275,7 @@ class LibrarySteps(Scheme):
         inner: dict[str, list[float]] = {}
         for name in ("step_t", "jump_t"):
             given = filled.pop(name, None)
-            values = [] if given is None else torch.as_tensor(given, dtype=torch.float64).tolist()
+            values = [] if given is None else torch.as_tensor(given, dtype=torch.float64, device="cpu").tolist()
             inner[name] = [time for time in values if low < time < high]
         # Steps that end where the stretch does: the library steps beyond its last time otherwise.
         inner["step_t"].append(float(t[-1]))
