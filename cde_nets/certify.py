@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     Args:
         flow: the flow.
         x: states, shape (points, dim).
-        **options: of `theory.check_points`: words, primes, seed, time_limit (for each family), progress.
+        **options: of `theory.check_points`: words, primes, seed, time_limit, progress.
 
     Raises:
         ValueError: as `exact_flow` and `theory.check_points`.
@@ -64,21 +65,31 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     points = x.detach().cpu().double().numpy()
     whole, families = exact_flow(flow), list(dict.fromkeys(flow._fields))
     full_rank = (whole.dim - (whole.manifold == "sphere")) * len(points)
+    begun, limit = time.monotonic(), options.pop("time_limit", None)
+
+    def left() -> float | None:
+        return None if limit is None else min(limit, max(0.0, limit - (time.monotonic() - begun)))
+
+    def proof(program: Program) -> Certificate:
+        return check_points(program, points, time_limit=left(), **options)
+
     if len(families) == 1 or whole.count >= full_rank:
-        found = check_points(whole, points, **options)
+        found = proof(whole)
         if len(families) == 1 or not found.proved or found.depth == 1:
             return found
     alone = []
     for family in families:
-        alone.append(check_points(_tangent(flow, family.exact()), points, **options))
+        alone.append(proof(_tangent(flow, family.exact())))
         if alone[-1].proved:
             return alone[-1]
-    if whole.count < full_rank and not (found := check_points(whole, points, **options)).proved:
+    if whole.count < full_rank and not (found := proof(whole)).proved:
         # What all together cannot none can.
         return found
     best = max(alone, key=lambda certificate: certificate.rank)
     # That one family cannot does not mean that all in turn cannot.
     note = "no family spans by itself with its brackets, and no control makes those between families"
+    if left() == 0:
+        note = f"stopped after {limit:g} s"
     return replace(best, impossible="", note=note)
 
 

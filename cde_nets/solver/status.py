@@ -36,9 +36,9 @@ _MESSAGES = {
     Status.CONVERGED: "Met its tolerance.",
     Status.EVENT: "Stopped at its event.",
     Status.MAX_STEPS: (
-        "The end was not reached: raise max_steps, loosen the tolerance, or take another method (a stiff flow wants an "
-        "implicit one: TorchDiffEq('implicit_adams'); where one iteration for rest wanders another may settle, "
-        "FlowToRest() most patiently, and squared_frobenius in the loss keeps a trained map tame)."
+        "The end was not reached: raise max_steps, loosen the tolerance, or take another method (a stiff flow wants "
+        "one of SciPy's, TorchDiffEq('scipy_solver'), which has no gradient; where one iteration for rest wanders "
+        "another may settle, FlowToRest() most patiently, and squared_frobenius in the loss keeps a trained map tame)."
     ),
     Status.DIVERGED: (
         "The state left the finite numbers. Polynomial fields of degree >= 2 blow up in finite time: take "

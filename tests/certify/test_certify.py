@@ -67,6 +67,14 @@ def test_brackets_between_fields_of_two_intervals_do_not_count():
     assert not check_flow(more, x, seed=0).proved
 
 
+def test_the_time_limit_is_for_all_families():
+    several = flow([PolynomialFields.random(3, 4, 2, seed=s) for s in range(3)])
+    found = check_flow(several, points(40, 3), seed=0, time_limit=0.0)
+    assert (found.proved, found.note, found.impossible) == (False, "stopped after 0 s", "")
+    with pytest.raises(ValueError, match="time_limit is -1"):
+        check_flow(several, points(4, 3), seed=0, time_limit=-1.0)
+
+
 def test_one_family_of_several_may_do_by_itself():
     one, two = (PolynomialFields.random(3, 4, 2, seed=s) for s in (0, 1))
     x = points(5, 3)
