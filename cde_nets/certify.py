@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def exact_flow(flow: ControlledODE) -> Program:
     """The fields of a flow as one exact program: of all intervals where they are fresh, tangent to spheres on one.
 
+    Brackets of fields of two intervals are brackets of this program, too, and no control makes them: see `check_flow`.
+
     Raises:
         ValueError: a flow with a drift, which nobody controls: the condition is about fields that are all controlled.
     """
@@ -57,14 +59,16 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     Raises:
         ValueError: as `exact_flow` and `theory.check_points`.
     """
-    from theory import check_points
+    from theory import check_points, exact_array
+    from theory.points import full_rank_at
 
     floats("x", x, (None, flow.dim))
     numbers("x", x)
     # Every narrower float is one of these, exactly.
     points = x.detach().cpu().double().numpy()
     whole, families = exact_flow(flow), list(dict.fromkeys(flow._fields))
-    full_rank = (whole.dim - (whole.manifold == "sphere")) * len(points)
+    # Only where so many fields are at hand can they do without brackets.
+    enough = whole.count >= full_rank_at(whole, exact_array(points))
     begun, limit = time.monotonic(), options.pop("time_limit", None)
 
     def left() -> float | None:
@@ -73,7 +77,7 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     def proof(program: Program) -> Certificate:
         return check_points(program, points, time_limit=left(), **options)
 
-    if len(families) == 1 or whole.count >= full_rank:
+    if len(families) == 1 or enough:
         found = proof(whole)
         if len(families) == 1 or not found.proved or found.depth == 1:
             return found
@@ -82,7 +86,7 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
         alone.append(proof(_tangent(flow, family.exact())))
         if alone[-1].proved:
             return alone[-1]
-    if whole.count < full_rank and not (found := proof(whole)).proved:
+    if not enough and not (found := proof(whole)).proved:
         # What all together cannot none can.
         return found
     best = max(alone, key=lambda certificate: certificate.rank)

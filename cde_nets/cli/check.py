@@ -100,11 +100,11 @@ def check(
                 from cde_nets.certify import check_flow, exact_flow
 
                 flow, x = _stage(Path(fields), stage, points or "10", data_dir)
-                program, check = exact_flow(flow), partial(check_flow, flow)
+                program, prove = exact_flow(flow), partial(check_flow, flow)
             else:
                 program = program_of(fields, dim or 3, count or 5, degree or 2, seed)
                 x = None if universal or latex is not None else _points(points or "10", program.dim, seed)
-                check = partial(theory.check_points, program)
+                prove = partial(theory.check_points, program)
             if latex is not None:
                 typer.echo(_latex(program, latex))
                 return
@@ -114,7 +114,7 @@ def check(
                         program, max_degree=max_degree, seed=seed, time_limit=time_limit, progress=progress
                     )
                 else:
-                    found = check(x, words=words, seed=seed, time_limit=time_limit, progress=progress)
+                    found = prove(x, words=words, seed=seed, time_limit=time_limit, progress=progress)
         if out is not None:
             from cde_nets.atomic import write_atomically
 
