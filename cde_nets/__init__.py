@@ -6,6 +6,7 @@ Names load when they are first used: importing this package waits for neither to
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -272,7 +273,27 @@ _NEEDS = {"estimators": "sklearn"}
 __all__ = sorted(name for name, room in _HOME.items() if room not in _NEEDS or find_spec(_NEEDS[room]))
 
 
+def _check_theory() -> None:
+    """Name a file or folder of the user's that Python finds in the place of the package theory, before that fails."""
+    spec = find_spec("theory")
+    if spec is None:
+        return
+    beside = Path(__file__).resolve().parents[1] / "theory"
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    if beside not in (place.resolve() for place in places):
+        found = spec.origin or ", ".join(map(str, places))
+        raise ImportError(
+            f"cde_nets needs the package theory that is installed with it, {beside}, but Python finds {found} under "
+            "that name: rename yours, or start Python elsewhere."
+        )
+
+
+_check_theory()
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("cde-nets")
     if name not in _HOME:
         # With name and module Python itself names the nearest attribute where it prints the traceback.
         raise AttributeError(f"module 'cde_nets' has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -1,5 +1,6 @@
 import ast
 import importlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -39,6 +40,35 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, cde_nets; print(sorted({'torch', 'matplotlib', 'sympy', 'numpy', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["script", "module", "package", "folder"])
+def test_a_theory_of_the_users_own_is_named(tmp_path, kind):
+    own = tmp_path / ("theory.py" if kind in ("script", "module") else "theory")
+    if kind in ("script", "module"):
+        own.write_text("import cde_nets\n")
+    else:
+        own.mkdir()
+        if kind == "package":
+            own = own / "__init__.py"
+            own.write_text("")
+    (tmp_path / "main.py").write_text("import cde_nets\nprint(cde_nets.GMRES())\n")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / ("theory.py" if kind == "script" else "main.py"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if kind == "folder" and done.returncode == 0:
+        # Python prefers an installed package to a folder without __init__.py, unless both are found the same way.
+        assert done.stdout.startswith("GMRES(")
+        return
+    assert "ImportError" in done.stderr
+    assert f"but Python finds {own} under that name: rename yours" in done.stderr
+
+
+def test_the_version_is_the_distributions():
+    assert cn.__version__ == importlib.metadata.version("cde-nets")
 
 
 # What every room of cde_nets may import: what stands before all of them.

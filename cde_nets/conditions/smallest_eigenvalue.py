@@ -60,9 +60,10 @@ def smallest_eigenvalue(
     with torch.no_grad():
         at, inner = point.z.detach(), point.problem
         _, transposed = inner.transposed(at)
+        push = inner.pushing(at)
 
         def product(v: Tensor) -> Tensor:
-            image = v - inner.pushforward(at, v)
+            image = v - push(v)
             return image - transposed(image)
 
         pair = ritz(product, at, point.alive, smallest, settings)

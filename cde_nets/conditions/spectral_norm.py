@@ -53,9 +53,10 @@ def spectral_norm(
     with torch.no_grad():
         at, inner = point.z.detach(), point.problem
         _, transposed = inner.transposed(at)
+        push = inner.pushing(at)
 
         def product(v: Tensor) -> Tensor:
-            return transposed(inner.pushforward(at, v))
+            return transposed(push(v))
 
         pair = ritz(product, at, point.alive, largest, settings)
     point = point.keep(pair.status != Status.DIVERGED)

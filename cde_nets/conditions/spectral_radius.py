@@ -83,7 +83,7 @@ def _right(point: Point, left: Pair, settings: Settings) -> Pair:
     """The same eigenvalue's eigenvector on the right."""
     z, problem = point.z.detach(), point.problem
     target = torch.where(point.alive, left.value, 0.0)
-    return ritz(lambda v: problem.pushforward(z, v), z, point.alive, nearest(target.cpu()), settings)
+    return ritz(problem.pushing(z), z, point.alive, nearest(target.cpu()), settings)
 
 
 def _quotient(point: Point, left: Pair, right: Pair) -> tuple[Tensor, Tensor]:

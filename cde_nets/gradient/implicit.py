@@ -26,6 +26,7 @@ from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
 from cde_nets.solver.opaque import opaque
+from cde_nets.solver.recorded import pushing
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.states import Packing
 from cde_nets.solver.status import succeeded
@@ -259,7 +260,7 @@ class _LinearInZ(torch.autograd.Function):
         w, z, alive, *leaves = ctx.saved_tensors
         function: PackedFunction = ctx.function.on(leaves)
         _, transposed = function.transposed(z)
-        v = ctx.inner.solve(lambda a: function.pushforward(z, a), omega, transposed, alive)
+        v = ctx.inner.solve(function.pushing(z), omega, transposed, alive)
         # Re <v, J(z, leaves)^T w> differentiated in z and the leaves.
         with torch.enable_grad():
             point = z.detach().requires_grad_()
@@ -333,7 +334,8 @@ def _recorded(
     def product(w: Tensor) -> Tensor:
         return _pulled(value, [point], w)[0]
 
-    w = inner.solve(product, g, lambda v: function.pushforward(z, v), alive)
+    push = pushing(value, point, lambda v: function.pushforward(z, v))
+    w = inner.solve(product, g, push, alive)
     found = iter(_pulled(value, [leaf for leaf in inputs if leaf.requires_grad], w))
     return tuple(next(found) if leaf.requires_grad else leaf for leaf in inputs)
 
@@ -347,4 +349,4 @@ def _pulled(value: Tensor, inputs: Sequence[Tensor], w: Tensor) -> Sequence[Tens
 def _adjoint(inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor) -> Tensor:
     with torch.no_grad():
         _, product = function.transposed(z)
-        return inner.solve(product, g, lambda v: function.pushforward(z, v), alive)
+        return inner.solve(product, g, function.pushing(z), alive)

@@ -128,6 +128,16 @@ class FixedPointProblem:
         pushed = self.function.pushforward(z, v)
         return pushed + v if self.is_root else pushed
 
+    def pushing(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        """The map v -> J v for many v at one z, without a graph."""
+        push = self.function.pushing(z)
+
+        def product(v: Tensor) -> Tensor:
+            self.products += 1
+            return push(v) + v if self.is_root else push(v)
+
+        return product
+
     def pushforwards(self, z: Tensor, vs: Tensor) -> Tensor:
         """J v for k vectors at once, shape (k, rows, numbers), counted as k products; f must allow torch.func.vmap."""
         self.products += vs.shape[0]

@@ -12,7 +12,8 @@ FAMILIES = {
     "ridge": cn.RidgeFields.random(2, 3, 2, seed=0, dtype=F64),
     "linear": cn.LinearFields.random(2, 3, seed=0, dtype=F64),
 }
-METHODS = {"rk4": "rk4", "dopri5": cn.RungeKutta("dopri5"), "reversible": cn.Reversible(cn.RungeKutta("rk4", steps=4))}
+RK4 = cn.RungeKutta("rk4", steps=4)
+METHODS = {"rk4": RK4, "dopri5": cn.RungeKutta("dopri5"), "reversible": cn.Reversible(cn.RungeKutta("rk4", steps=4))}
 GRADIENTS = {"default": None, "checkpointed": cn.Checkpointed(), "autograd": cn.Autograd(), "forward": cn.ForwardMode()}
 
 
@@ -37,6 +38,37 @@ def test_a_tangent_goes_through(family, method, gradient, trained):
     with forward_ad.dual_level(), torch.no_grad():
         still = forward_ad.unpack_dual(flow(forward_ad.make_dual(x, v))).tangent
     assert torch.allclose(still, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "torchdiffeq", "event", "saved"])
+@pytest.mark.parametrize("wanted", ["start", "control", "nothing"])
+def test_forward_mode_refuses_backward(method, wanted):
+    control = cn.PiecewiseConstantControl.random(4, 3, scale=0.3, seed=1, dtype=F64).requires_grad_(wanted == "control")
+    x = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(0)).requires_grad_(wanted == "start")
+    event = cn.Event(lambda t, x: x[:, 0] - 10) if method == "event" else None
+    problem = cn.InitialValueProblem.controlled(FAMILIES["linear"], control, x, event=event)
+    steps = {"torchdiffeq": cn.TorchDiffEq("rk4", options={"step_size": 0.25})}.get(method, METHODS.get(method, RK4))
+    save_at = cn.SaveAt([0.5, 1.0]) if method == "saved" else None
+    value = cn.solve(problem, steps, gradient=cn.ForwardMode(), save_at=save_at).value
+    # What is computed after the flow trains as ever.
+    scale = torch.ones((), dtype=F64, requires_grad=True)
+    (value.detach() * scale).sum().backward()
+    assert scale.grad is not None
+    if wanted == "nothing":
+        assert not value.requires_grad
+        return
+    with pytest.raises(RuntimeError, match=r"nothing for a way back.*such as Discrete\(\)"):
+        (value * scale).sum().backward()
+    with torch.no_grad():
+        assert not cn.solve(problem, steps, gradient=cn.ForwardMode()).value.requires_grad
+
+
+def test_forward_within_backward_is_refused_too():
+    control = cn.PiecewiseConstantControl.random(4, 3, scale=0.3, seed=1, dtype=F64)
+    flow = cn.ControlledODE(FAMILIES["linear"], control, "rk4", gradient=cn.ForwardMode())
+    x, v = torch.randn(2, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(RuntimeError, match="nothing for a way back"):
+        torch.func.jvp(flow, (x,), (v,))[0].sum().backward()
 
 
 def test_forward_mode_refuses_torch_funcs_way_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -25,10 +26,10 @@ STAGNANT = 1 - 1e-6
 class NewtonKrylov(Method, Descent):
     """z <- z + part s with (J - I) s = -(f(z) - z) solved by GMRES, J known by its products: for long rows.
 
-    Every step makes min(krylov, numbers of a row) products for all rows at once, each a torch.func.jvp; nothing is read
-    from the device. A row uses the shortest Krylov space whose linear residual is at most forcing |r|, and what GMRES
-    left otherwise: still a direction in which |r| falls, unless J - I is singular on the space (BREAKDOWN). The line
-    search is `Descent`'s.
+    Every step makes min(krylov, numbers of a row) products for all rows at once; nothing is read from the device. A
+    row uses the shortest Krylov space whose linear residual is at most forcing |r|, and what GMRES left otherwise:
+    still a direction in which |r| falls, unless J - I is singular on the space (BREAKDOWN). The line search is
+    `Descent`'s.
 
     A shorter space saves no products here, so that exact directions, a small forcing, need the fewest. With None the
     linear model is solved no better than it has proved to be: forcing <- 0.9 (|r_k| / |r_{k-1}|)^2 from 0.5 (Eisenstat
@@ -82,9 +83,11 @@ class NewtonKrylov(Method, Descent):
     def direction(self, problem: FixedPointProblem, state: Iterate) -> Direction:
         """GMRES from 0, row by row."""
         z = state.memory.at
+        # Unrolled, products are differentiated too.
+        push = partial(problem.pushforward, z) if torch.is_grad_enabled() else problem.pushing(z)
 
         def apply(v: Tensor) -> Tensor:
-            return as_real(problem.pushforward(z, as_state(v, z))) - v
+            return as_real(push(as_state(v, z))) - v
 
         r = as_real(state.memory.residual)
         step, left = gmres(apply, -r, min(self.krylov, r.shape[1]), state.memory.own.forcing)
