@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from cde_nets.gradient.base import Gradient, Settings
+from cde_nets.gradient.declared import check_frozen
 from cde_nets.gradient.delegated import solve_delegated
 from cde_nets.gradient.flows import finish, own_steps, run_flow, save_times
 from cde_nets.options import options
@@ -65,6 +66,8 @@ class ForwardMode(Gradient):
         """As `Gradient.solve`."""
         if func_grad():
             raise ValueError(NO_WAY_BACK)
+        if torch.is_grad_enabled():
+            check_frozen(problem)
         with torch.no_grad():
             solution = self._solved(problem, method, settings)
         wanted = [leaf for leaf in (problem.packed(), *problem.dynamics.leaves) if leaf.requires_grad]

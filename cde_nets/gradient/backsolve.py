@@ -14,7 +14,7 @@ from torch import Tensor
 from cde_nets.autocast import without_autocast
 from cde_nets.errors import ConvergenceWarning, DivergedError
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.declared import check_declared
+from cde_nets.gradient.declared import check_declared, check_frozen
 from cde_nets.gradient.flows import Raw, finish, own_steps, run_flow, save_times
 from cde_nets.gradient.living import filled
 from cde_nets.options import instead, options
@@ -86,6 +86,7 @@ class Backsolve(Gradient):
         saves, at_start = save_times(problem, settings.save_at.times)
         scheme = own_steps(method.resolve(problem, saves), "Backsolve")
         if torch.is_grad_enabled():
+            check_frozen(problem)
             check_declared(problem)
         with torch.no_grad():
             ran = run_flow(problem, scheme, settings, saves, None)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cde_nets.solver.dynamics import Called, Dynamics, Sum, WithLogDeterminant
+from cde_nets.fields import Fields
+from cde_nets.solver.dynamics import Called, Controlled, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.opaque import opaque
 from cde_nets.solver.states import real
+
+
+def check_frozen(problem: InitialValueProblem) -> None:
+    """Refuse families of which something wants a gradient: all gradients but autograd's know the control alone.
+
+    Raises:
+        ValueError: it is named.
+    """
+    for family in {id(family): family for family in _families(problem.dynamics)}.values():
+        for name, tensor in (*family.named_buffers(), *family.named_parameters()):
+            if tensor.requires_grad:
+                raise ValueError(
+                    f"The {name} of {type(family).__name__} wants a gradient, but the fields of a controlled ODE are "
+                    "frozen: this gradient would lose it. Take gradient=Autograd(), or a module f(t, x) of your own in "
+                    f"an InitialValueProblem; {name}.requires_grad_(False) freezes it again."
+                )
 
 
 def check_declared(problem: InitialValueProblem) -> None:
@@ -140,6 +158,14 @@ def undeclared(value: Tensor, declared: tuple[Tensor, ...]) -> list[Tensor]:
             found.append(variable)
         todo += [following for following, _ in node.next_functions if following is not None]
     return found
+
+
+def _families(dynamics: Dynamics) -> Sequence[Fields]:
+    if isinstance(dynamics, Controlled):
+        return dynamics.families
+    if isinstance(dynamics, WithLogDeterminant):
+        return _families(dynamics.inner)
+    return [family for part in dynamics.parts for family in _families(part)] if isinstance(dynamics, Sum) else []
 
 
 def _called(dynamics: Dynamics) -> list[Called]:

@@ -13,7 +13,7 @@ from cde_nets.gradient.adaptive import solve_by_rows
 from cde_nets.gradient.again import again, on_healed, still
 from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
-from cde_nets.gradient.declared import check_declared
+from cde_nets.gradient.declared import check_declared, check_frozen
 from cde_nets.gradient.flows import Ran, Raw, finish, own_steps, run_apart, save_times
 from cde_nets.gradient.living import filled
 from cde_nets.gradient.packed import attach_packed, packs
@@ -80,6 +80,8 @@ def solve_recorded(
     if forward_mode():
         # What is written down here has no forward derivative of its own; the steps themselves have.
         return Autograd().solve(problem, method, settings)
+    if torch.is_grad_enabled():
+        check_frozen(problem)
     saves, at_start = save_times(problem, settings.save_at.times)
     scheme = own_steps(method.resolve(problem, saves), "Discrete")
     by_rows = solve_by_rows(problem, scheme, settings) if attach is _attach else None

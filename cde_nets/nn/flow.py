@@ -184,6 +184,10 @@ class ControlledODE(nn.Module):
             return None
         if opaque() or forward_mode() or not enabled():
             return None
+        own = [a for family in self._fields for a in (*family._buffers.values(), *family._parameters.values())]
+        if any(a.requires_grad for a in own if a is not None):
+            # `solve` says that they are frozen.
+            return None
         control, gradient = self.control, self.gradient
         # All that it depends on and that users may set, or move to another dtype or device.
         numbers = [family._reference() for family in self._fields]

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+import cde_nets as cn
 from cde_nets.compat.torchdiffeq import odeint
 from cde_nets.gradient import (
     Autograd,
     Backsolve,
     Checkpointed,
     Discrete,
+    ForwardMode,
     Implicit,
     Truncated,
     Unrolled,
@@ -282,3 +284,30 @@ def test_unrolled_from_rest_has_a_gradient_of_zero():
     problem = FixedPointProblem(lambda z, w: torch.tanh(z @ w.T), torch.zeros(3, 2, dtype=F64), args=(w,))
     (grad,) = torch.autograd.grad(solve(problem, gradient=Unrolled()).value.sum(), w)
     assert not grad.any()
+
+
+@pytest.mark.parametrize("gradient", [None, Checkpointed(), Backsolve(FOUR), ForwardMode()])
+@pytest.mark.parametrize("where", ["the family's", "its base's", "a parameter"])
+def test_frozen_fields_that_want_a_gradient_are_refused(gradient, where):
+    family = cn.RidgeFields.random(3, 2, 2, seed=0, dtype=F64)
+    control = cn.PiecewiseConstantControl.random(4, 2, scale=0.3, seed=1, dtype=F64)
+    outer = cn.SphericalFields(family) if where == "its base's" else family
+    flow = cn.ControlledODE(outer, control, FOUR, gradient=gradient)
+    x = nn.functional.normalize(torch.randn(2, 3, dtype=F64, generator=torch.Generator().manual_seed(0)))
+    # What has been prepared for the frozen family is not taken for this one.
+    flow(x)
+    wanted = family.offsets
+    if where == "a parameter":
+        del family.offsets
+        family.offsets = nn.Parameter(wanted)
+    else:
+        wanted.requires_grad_()
+    with pytest.raises(ValueError, match=r"offsets of (Ridge|Spherical)Fields wants a gradient.*frozen.*Autograd\(\)"):
+        flow(x)
+    with torch.no_grad():
+        end = flow(x)
+    flow.gradient = Autograd()
+    wanted = family.offsets
+    found = flow(x)
+    torch.testing.assert_close(found.detach(), end)
+    assert torch.autograd.grad(found.sum(), wanted)[0].abs().max() > 0
