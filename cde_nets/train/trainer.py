@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import signal
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cde_nets.data import MNIST, Dataset
+from cde_nets.digests import tensor_bytes
 from cde_nets.errors import DivergedError
 from cde_nets.nn.trainable import Trainable, TrainableConfig
 from cde_nets.train.batches import Batches, as_intensity
@@ -109,6 +111,7 @@ class Trainer:
         least = min(len(self.data.validation), len(self.data.test))
         if least < self.processes.count:
             raise ValueError(f"{least} images to evaluate on are fewer than the {self.processes.count} processes.")
+        self._data = _digest(self.data)
         self._check_alike()
         self._forward = self.processes.forward(self.network)
         readout = self.network.readout_parameters()
@@ -374,12 +377,11 @@ class Trainer:
 
     def _check_alike(self) -> None:
         """Refuse processes that found other data than each other: rows of one batch would be of several data sets."""
-        labels = self.data.train.labels
-        own = torch.tensor([len(labels), int(labels.sum())], device=self.device)
+        own = torch.tensor(int(self._data[:12], 16), device=self.device)
         if not torch.equal(self.processes.total(own), own * self.processes.count):
             raise ValueError(
-                f"The processes have different data, this one {len(labels):,} training images from {self.data.source}: "
-                "name one folder with --data-dir."
+                f"The processes have different data, this one {len(self.data.train):,} training images from "
+                f"{self.data.source}: name one folder with --data-dir."
             )
 
     def _evaluate(self, part: Dataset) -> Evaluation:
@@ -414,6 +416,7 @@ class Trainer:
             "network": self.network_config.to_dict(),
             "training": self.train_config.to_dict(),
             "training_images": len(self.data.train.labels),
+            "data_sha256": self._data,
         }
 
     def _finite(self) -> bool:
@@ -427,6 +430,16 @@ class Trainer:
         return images.to(self.device), labels.to(self.device)
 
 
+def _digest(data: MNIST) -> str:
+    """Of all images and labels, in their order."""
+    digest = hashlib.sha256()
+    for name in ("train", "validation", "test"):
+        part: Dataset = getattr(data, name)
+        digest.update(tensor_bytes(f"{name}.images", torch.from_numpy(part.images)))
+        digest.update(tensor_bytes(f"{name}.labels", torch.from_numpy(part.labels)))
+    return digest.hexdigest()
+
+
 def versions() -> dict[str, str]:
     """What a result depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("cde-nets", "torch", "numpy")}}
@@ -438,7 +451,7 @@ def _flat(about: dict[str, Any], path: Path) -> dict[str, Any]:
     if "training_images" not in about or not all(isinstance(about.get(part), dict) for part in parts):
         raise ValueError(f"{path} is damaged: it does not say what was trained. Train again or use a copy.")
     inner = {f"{part}.{name}": value for part in parts for name, value in about[part].items()}
-    return {**inner, "training_images": about["training_images"]}
+    return {**inner, **{name: about.get(name) for name in ("training_images", "data_sha256")}}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,13 @@ def test_resuming_with_other_data_is_refused(make_trainer, waves):
     fewer = MNIST(waves.test, waves.validation, waves.test, source="made", detail="", complete=False)
     other = Trainer(trainer.run, trainer.network_config, trainer.train_config, fewer)
     with pytest.raises(ValueError, match="training_images 200 there, 60 here"):
+        other.resume()
+    # As many, of which one pixel differs.
+    images = waves.train.images.copy()
+    images[3, 5, 5] ^= 1
+    changed = replace(waves, train=replace(waves.train, images=images))
+    other = Trainer(trainer.run, trainer.network_config, trainer.train_config, changed)
+    with pytest.raises(ValueError, match=r"data_sha256 [0-9a-f]{64} there, [0-9a-f]{64} here"):
         other.resume()
 
 
