@@ -197,7 +197,9 @@ def _result(found: Interpolation, x: Any, y: Any, fields: str, seed: int) -> dic
         "solved": bool(found),
         "status": found.status.name,
         # The way out, as this command takes it.
-        "says": str(found).replace("ask for refine_to", f"ask for --refine-to {_REFINED:g}"),
+        "says": str(found)
+        .replace("ask for refine_to", f"ask for --refine-to {_REFINED:g}")
+        .replace("raise time_limit", "raise --time-limit"),
         "fields": fields,
         "seed": seed,
         "readout": found.readout,

@@ -94,5 +94,5 @@ def _in_words(search: Search, best: Found, task: Task, refined: float) -> tuple[
         reason += f"; these steps are far from the ODE, which {off} (with steps half as long)"
         reason += line or ": ask for refine_to"
     if best.missing:
-        reason += f"; no time for {' and '.join(best.missing)}"
+        reason += f"; no time for {' and '.join(best.missing)} in {task.time_limit:g} s: raise time_limit"
     return status, reason

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cde_nets.steer.damped import approach
 from cde_nets.steer.endpoint import Endpoint
 from cde_nets.steer.energy import shorten
 from cde_nets.steer.regularized import calm
+from cde_nets.steer.search import Search
 from cde_nets.steer.starts import loops, quiet
 
 F = cn.PolynomialFields.random(3, 6, 2, seed=0, dtype=torch.float64)
@@ -74,6 +76,21 @@ def test_without_lambda_a_small_one_is_found():
     assert found
     assert found.lam <= 50
     torch.testing.assert_close(found.lam * (flow(found)(X) - X), Y, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("missing", [(), ("finer steps", "the least energy")])
+def test_what_there_was_no_time_for_comes_with_the_way_out(missing, monkeypatch):
+    finish = Search.finish
+
+    def finished(self, *args):
+        finish(self, *args)
+        self.best = replace(self.best, missing=missing)
+
+    monkeypatch.setattr(Search, "finish", finished)
+    found = cn.interpolate(F, X, Y, lam=20.0, steps=24, certify=False, time_limit=40)
+    words = "; no time for finer steps and the least energy in 40 s: raise time_limit"
+    assert found.reason.endswith(words) is bool(missing)
+    assert ("no time" in found.reason) is bool(missing)
 
 
 def test_a_seed_says_it_all():
