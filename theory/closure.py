@@ -74,7 +74,7 @@ class GradedClosure:
             words = [word for _, part in batch for word in part]
             depth = max(depth, *(len(word) for word in words))
             space = self._space(level)
-            kept = space.keep(rows).tolist()
+            kept = space.keep(rows, deadline).tolist()
             new, words = rows[kept], [words[k] for k in kept]
             self._words += [(level, word) for word in words]
             if not self._rising and kept:
@@ -85,7 +85,7 @@ class GradedClosure:
                 continue
             for i, (operator, rise) in enumerate(self._operators):
                 to = level + rise
-                if 0 <= to <= self._most:
+                if 0 <= to <= self._most and time.monotonic() < deadline:
                     waiting.setdefault(to, []).append((operator.of(new, level, to), [(i, *word) for word in words]))
         # Rows that came from below, after the level itself had its turn.
         yield from (Level(level, space, depth) for level, space in sorted(self._spaces.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,7 +40,7 @@ def generators(m: int) -> MonomialProgram:
     return MonomialProgram(np.array([[0], [3]]), np.array([[[1, 0]], [[0, 1]]]))
 
 
-def lift(program: MonomialProgram, words: Sequence[Word], p: int) -> Lift | None:
+def lift(program: MonomialProgram, words: Sequence[Word], p: int, deadline: float = math.inf) -> Lift | None:
     """Write the generators as combinations of brackets of some words, if they are; None where that is not found.
 
     Modulo p one sees which words are needed, then the linear system is solved over the rationals, and what comes out
@@ -49,9 +50,12 @@ def lift(program: MonomialProgram, words: Sequence[Word], p: int) -> Lift | None
         program: the fields.
         words: right-normed.
         p: a prime below 2**20, the modulus of the search.
+        deadline: of time.monotonic(), after which no bracket is begun.
     """
     scales, fields = _integers(program)
-    found = _brackets(fields, words)
+    found = _brackets(fields, words, deadline)
+    if found is None:
+        return None
     targets = as_dicts(generators(program.dim))
     keys = sorted({key for field in (*found.values(), *targets) for key in field})
     rows = _residues([found[word] for word in words], keys, p)
@@ -103,7 +107,7 @@ def _integers(program: MonomialProgram) -> tuple[list[int], list[Field]]:
     ]
 
 
-def _brackets(fields: list[Field], words: Sequence[Word]) -> dict[Word, Field]:
+def _brackets(fields: list[Field], words: Sequence[Word], deadline: float) -> dict[Word, Field] | None:
     found: dict[Word, Field] = {(i,): field for i, field in enumerate(fields)}
 
     def of(word: Word) -> Field:
@@ -111,7 +115,11 @@ def _brackets(fields: list[Field], words: Sequence[Word]) -> dict[Word, Field]:
             found[word] = bracket(fields[word[0]], of(word[1:]))
         return found[word]
 
-    return {word: of(word) for word in words}
+    for word in words:
+        if time.monotonic() >= deadline:
+            return None
+        of(word)
+    return {word: found[word] for word in words}
 
 
 def _residues(fields: Sequence[Field], keys: list[Any], p: int) -> Residues:

@@ -6,6 +6,8 @@ most 2**38, and 2**14 of them add up below 2**52.
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -105,11 +107,14 @@ class RowSpace:
         """Add rows of centred residues, shape (k, columns); by how much the rank rose."""
         return len(self.keep(rows))
 
-    def keep(self, rows: Residues) -> IntArray:
-        """Add rows; the numbers of some that span, with what was there, the same as all of them: one for each rank."""
+    def keep(self, rows: Residues, deadline: float = math.inf) -> IntArray:
+        """Add rows; the numbers of some that span, with what was there, the same as all of them: one for each rank.
+
+        Rows that are not reached by the deadline, of time.monotonic(), are left out.
+        """
         kept = [np.zeros(0, dtype=np.int64)]
         for start in range(0, len(rows), _BLOCK):
-            if self.full:
+            if self.full or time.monotonic() >= deadline:
                 break
             kept.append(start + self._add_block(rows[start : start + _BLOCK]))
         return np.sort(np.concatenate(kept))

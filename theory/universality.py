@@ -219,13 +219,13 @@ def _fill(
             return best
         if within is None and degree >= wanted.degree:
             within = found if space.contains(placed(wanted.exponents, coefficients, degree)) else None
-    lifted = None if within is None else _lifted(closure, program, p, within)
+    lifted = None if within is None else _lifted(closure, program, p, within, deadline)
     return lifted or best
 
 
-def _lifted(closure: GradedClosure, program: MonomialProgram, p: int, level: Level) -> _Filled | None:
+def _lifted(closure: GradedClosure, program: MonomialProgram, p: int, level: Level, deadline: float) -> _Filled | None:
     words = closure.words(level.degree)
-    found = lift(program, words, p) if len(words) <= _MOST_WORDS else None
+    found = lift(program, words, p, deadline) if len(words) <= _MOST_WORDS else None
     if found is None:
         return None
     count = len(found.combinations)

@@ -1,5 +1,6 @@
 """Combinations of brackets that are given fields: multiplied out with SymPy; none that hold modulo p alone."""
 
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -145,3 +146,9 @@ def test_the_certificate_survives_json():
     again = theory.Certificate.from_json(certificate.to_json())
     assert again == certificate
     assert again.verify(seed=5).lift is not None
+
+
+def test_after_the_deadline_nothing_is_lifted():
+    words = [(0, 0, 0, 0, 1), (0, 0, 1), (1,), (0, 0, 0, 1), (0, 1), (0,)]
+    assert lift(theory.two_fields(2), words, 1048573, deadline=time.monotonic() + 60) is not None
+    assert lift(theory.two_fields(2), words, 1048573, deadline=time.monotonic()) is None

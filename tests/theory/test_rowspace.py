@@ -320,3 +320,13 @@ def test_rows_are_kept_across_panels_and_blocks():
     kept = space.keep(centred(matrix, P))
     assert len(kept) == 300
     assert span(matrix[kept]).rank == 300
+
+
+def test_rows_after_the_deadline_are_left_out(monkeypatch):
+    matrix = centred(np.random.default_rng(4).integers(0, P, (600, 700)), P)
+    # A clock that ticks once each time it is looked at: two blocks of 256 rows.
+    clock = iter(range(100))
+    monkeypatch.setattr("theory.rowspace.time.monotonic", lambda: float(next(clock)))
+    space = RowSpace(700, P)
+    assert space.keep(matrix, deadline=2.0).tolist() == list(range(512))
+    assert space.rank == 512
