@@ -28,7 +28,7 @@ def check(
     fields: Annotated[
         str,
         typer.Argument(
-            help="A text file of fields, network.safetensors of a run or a name such as mnist-750, a "
+            help="A text file of fields, a run's folder, network.safetensors or a name such as mnist-750, a "
             f"certificate (.json) to be proved again, or drawn with --seed: {', '.join(FAMILIES)}."
         ),
     ],

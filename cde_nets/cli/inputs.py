@@ -66,9 +66,14 @@ def program_of(fields: str, dim: int, count: int, degree: int, seed: int) -> Pro
 
 
 def network_named(given: str) -> str:
-    """The file of a network that comes with the package, where its name was given; else what was given."""
+    """The file of a network, where its run's folder or the name of one that comes with the package was given.
+
+    What else is given comes back as it is.
+    """
     from cde_nets.pretrained import pretrained_networks, pretrained_path
 
+    if (Path(given) / "network.safetensors").is_file():
+        return str(Path(given) / "network.safetensors")
     # A file of the name goes before it.
     by_name = given in pretrained_networks() and not Path(given).exists()
     return str(pretrained_path(given)) if by_name else given

@@ -25,7 +25,12 @@ class Layout:
 
     @classmethod
     def of(cls, y0: Any) -> Layout:
-        """Of an initial state; the parts of a tuple are promoted to one dtype (ValueError for anything else)."""
+        """Of an initial state; the parts of a tuple are promoted to one dtype.
+
+        Raises:
+            ValueError: neither tensor nor tuple of tensors.
+            TypeError: whole numbers.
+        """
         single = isinstance(y0, Tensor)
         parts = (y0,) if single else y0
         if not isinstance(parts, tuple) or not parts or not all(isinstance(part, Tensor) for part in parts):
@@ -33,6 +38,8 @@ class Layout:
         dtype = parts[0].dtype
         for part in parts[1:]:
             dtype = torch.promote_types(dtype, part.dtype)
+        if not (dtype.is_floating_point or dtype.is_complex):
+            raise TypeError(f"y0 must be of floating point or complex numbers; got {dtype}: y0.double() is.")
         return cls(single, tuple(part.shape for part in parts), dtype)
 
     @property

@@ -96,7 +96,8 @@ class _ByRows(torch.autograd.Function):
         ctx.flow, ctx.journey = flow, arrived.journey
         # The coefficients only so that torch says when they were changed before the way back reads them again.
         ctx.save_for_backward(x, values, arrived.accepted, succeeded(arrived.status), *flow.packed.tensors)
-        return arrived.end.view_as(arrived.end)
+        # A copy: what is a view may not be changed in place.
+        return arrived.end.clone()
 
     @staticmethod
     @without_autocast

@@ -18,7 +18,7 @@ from cde_nets.gradient.solve import check
 from cde_nets.gradient.whole import Prepared, prepare
 from cde_nets.kernels import enabled
 from cde_nets.options import positive
-from cde_nets.solver import InitialValueProblem, RungeKutta, SaveAt, Solution, Tolerance
+from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, SaveAt, Solution, Tolerance
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
@@ -225,6 +225,7 @@ class ControlledODE(nn.Module):
     def times(self) -> tuple[float, ...]:
         """The times of `trajectory`: the step ends of a fixed grid; of adaptive steps 65 equally spaced times."""
         method, (start, end) = self.method, self.control.span
+        method = method.base if isinstance(method, Reversible) else method
         if isinstance(method, RungeKutta) and method.fixed:
             return method.grid(self._problem(self._nowhere(self._fields[0].device)))
         return (*(start + n * (end - start) / 64 for n in range(64)), end)

@@ -52,7 +52,9 @@ def curve(control: Control, row: int | None) -> tuple[Numbers, Numbers]:
 
 
 def check_row(control: Control, row: int | None) -> None:
-    """Refuse a row of a control that all rows share, and none, or one it has not, of another (ValueError)."""
+    """Refuse what is no control; a row of one that all rows share, and none or one too many of another (ValueError)."""
+    if not isinstance(control, Control):
+        raise ValueError(f"control must be a Control, such as flow.control; got a {type(control).__name__}.")
     if control.rows is None and row is not None:
         raise ValueError(f"row is {row}, but all rows share this {type(control).__name__}: leave it out.")
     if control.rows is not None and (row is None or not 0 <= row < control.rows):

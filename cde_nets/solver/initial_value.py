@@ -183,6 +183,11 @@ class InitialValueProblem:
                     f"{name} wants a gradient, which times do not get here: pass float({name}), make time a factor of "
                     "the field, or take cde_nets.compat.torchdiffeq.odeint, where times do."
                 )
+            if isinstance(time, Tensor) and time.numel() != 1:
+                raise ValueError(
+                    f"{name} must be one time; got {time.numel()} of them. Between t0 and t1 states are saved by "
+                    "solve(.., save_at=times)."
+                )
         self.t0, self.t1 = double(t0), double(t1)
         if not (math.isfinite(self.t0) and math.isfinite(self.t1)) or self.t0 == self.t1:
             raise ValueError(f"A flow needs two different finite times; got t0={t0!r} and t1={t1!r}.")

@@ -92,6 +92,7 @@ def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, wa
 
     import cde_nets as cn
     from cde_nets.cli import check as command_module
+    from cde_nets.cli.inputs import network_named
 
     config = cn.ImageNetworkConfig(channels=10, count=60, intervals=(1, 1, 1), seed=0)
     network = cn.image_network(config)
@@ -105,6 +106,8 @@ def test_the_stage_of_a_trained_network_at_test_images(monkeypatch, tmp_path, wa
         for stage in network.flow_stages()[:2]:
             want = stage(want)
     assert torch.equal(x, want)
+    # A run's folder stands for its network.
+    assert network_named(str(tmp_path)) == str(tmp_path / "network.safetensors")
     with pytest.raises(ValueError, match="--stage is 4; the network has 3 stages"):
         command_module._stage(tmp_path / "network.safetensors", 4, "3", None)
     with pytest.raises(ValueError, match="expected a number of test images"):

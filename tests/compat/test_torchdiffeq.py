@@ -487,6 +487,8 @@ def test_what_is_misspelled_is_refused(method, options, message):
 def test_refusals():
     with pytest.raises(TypeError, match="floating point"):
         odeint(Swirl(), start(), torch.arange(3))
+    with pytest.raises(TypeError, match=r"y0 must be of floating point .*got torch.int64: y0.double\(\) is"):
+        odeint(Swirl(), torch.arange(2), T)
     with pytest.raises(ValueError, match="strictly"):
         odeint(Swirl(), start(), torch.tensor([0.0, 1.0, 0.5]))
     with pytest.raises(ValueError, match="one axis"):

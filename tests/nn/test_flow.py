@@ -10,7 +10,7 @@ from cde_nets.errors import DivergedError
 from cde_nets.fields import LinearFields, PolynomialFields, SphericalFields
 from cde_nets.kernels import plain_steps
 from cde_nets.nn import ControlledODE
-from cde_nets.solver import RungeKutta
+from cde_nets.solver import Reversible, RungeKutta
 
 F64 = torch.float64
 
@@ -32,6 +32,28 @@ def squaring(steps, **options):
     family = PolynomialFields(torch.tensor([[[0.0, 0.0, 1.0]]], dtype=F64), 2)
     one = PiecewiseConstantControl(1, 1, values=torch.ones(1, 1, dtype=F64))
     return ControlledODE(family, one, RungeKutta("rk4", steps=steps), **options)
+
+
+def test_the_trajectory_of_a_reversible_flow_is_at_its_steps_ends():
+    flow = ControlledODE(fields(), control(), Reversible(RungeKutta("rk4", steps=10)))
+    x = points()
+    path = flow.trajectory(x)
+    assert path.shape == (11, 6, 3)
+    torch.testing.assert_close(path[-1], flow(x), rtol=0, atol=0)
+    torch.testing.assert_close(
+        path, ControlledODE(fields(), control(), flow.method.base).trajectory(x), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", [RungeKutta("rk4", steps=10), RungeKutta("dopri5")])
+def test_what_comes_out_may_be_changed_in_place(method):
+    gradients = []
+    for change in (torch.relu, torch.relu_):
+        flow = ControlledODE(fields(), control(), method)
+        change(flow(points())).square().sum().backward()
+        gradients.append(flow.control.values.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -114,6 +114,14 @@ def test_limits_of_colours_that_are_none(limit):
         plot.control_map(control, limit=limit)
 
 
+@pytest.mark.usefixtures("bad_input")
+@pytest.mark.parametrize("draw", [plot.control_map, plot.control_curves])
+def test_what_is_no_control(draw):
+    control = cn.PiecewiseConstantControl.random(5, 6, scale=1.0, seed=0)
+    with pytest.raises(ValueError, match=r"control must be a Control, such as flow.control; got a Parameter"):
+        draw(control.values)
+
+
 def test_no_flows_have_no_controls():
     with pytest.raises(ValueError, match="there are none: expected one or more"):
         plot.controls([])

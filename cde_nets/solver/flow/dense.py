@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,19 +72,34 @@ class DenseOutput:
         self._sign = math.copysign(1.0, problem.t1 - problem.t0)
 
     @torch.no_grad()
-    def __call__(self, t: float) -> Any:
+    def __call__(self, t: float | Sequence[float] | Tensor) -> Any:
         """The state at t, built as the initial state. Rows that ended before t give their last state.
 
+        Args:
+            t: a time, or several: those come first in the shape of what is returned.
+
         Raises:
-            ValueError: t outside of the flow's times.
+            ValueError: no numbers, a table of them, or a time outside of the flow's.
         """
+        try:
+            times = np.asarray(t, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"t must be a time or a sequence of times; got {t!r}.") from None
+        if times.ndim > 1:
+            raise ValueError(f"t must be a time or a sequence of times; got shape {times.shape}.")
+        if not times.ndim:
+            return self._problem.packing.unpack(self._at(float(times)))
+        states = [self._at(one) for one in times.tolist()]
+        return self._problem.packing.unpack(torch.stack(states) if states else self._end.new_zeros(0, *self._end.shape))
+
+    def _at(self, t: float) -> Tensor:
         low, high = sorted((self._problem.t0, self._problem.t1))
         if not low <= t <= high:
             raise ValueError(f"t={t!r} lies outside of the flow's times, {low:g} to {high:g}.")
         value = self._on_mesh(t) if self._mesh is not None else self._by_row(t)
         if self._stopped is not None:
             value = self._stopped.hold(t, value, self._sign)
-        return self._problem.packing.unpack(value)
+        return value
 
     def _on_mesh(self, t: float) -> Tensor:
         assert self._mesh is not None

@@ -139,6 +139,7 @@ def test_bad_values(make, message):
         (lambda: flow(t0=1.0, t1=1.0), "two different finite times; got t0=1.0 and t1=1.0"),
         (lambda: flow(t1=math.inf), "two different finite times; got t0=0.0 and t1=inf"),
         (lambda: flow(t0=math.nan), "two different finite times; got t0=nan"),
+        (lambda: flow(t1=torch.linspace(0, 1, 5)), "t1 must be one time; got 5 of them.*save_at=times"),
         (lambda: driven(t0=0.5, t1=0.5), "two different finite times; got t0=0.5"),
         (lambda: InitialValueProblem(3, X), r"field must be a function or module f\(t, x\); got a int"),
         (lambda: InitialValueProblem(X, never), "must be a function or module .*got a Tensor"),

@@ -92,6 +92,8 @@ def test_states_are_saved_where_they_were_asked_for(method, reverse, saves):
     for t, got in zip(saves, solution.value, strict=True):
         torch.testing.assert_close(got, swayed(SWAYING, t, times[0]), rtol=0, atol=2e-7)
         torch.testing.assert_close(got, solution.dense(t), rtol=0, atol=1e-14)
+    torch.testing.assert_close(solution.dense(saves), solution.value, rtol=0, atol=1e-14)
+    assert torch.equal(solution.dense(torch.tensor(saves, dtype=F64)), solution.dense(saves))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,11 @@ def test_a_trace_has_every_step(method):
             torch.testing.assert_close(values[k, n], solution.dense(t)[n], rtol=1e-12, atol=1e-13)
     with pytest.raises(ValueError, match=r"t=1\.5 lies outside of the flow's times, 0 to 1"):
         solution.dense(1.5)
+    with pytest.raises(ValueError, match=r"t=1\.5 lies outside"):
+        solution.dense([0.5, 1.5])
+    for none in ("now", [[0.1, 0.2]], {0.1: 0.2}):
+        with pytest.raises(ValueError, match="t must be a time or a sequence of times"):
+            solution.dense(none)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
