@@ -24,6 +24,7 @@ from cde_nets.solver.flow.record import Taken
 from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
+from cde_nets.solver.opaque import refuse_grads_batched
 from cde_nets.solver.solution import SaveAt, Solution, Statistics
 from cde_nets.solver.status import succeeded
 
@@ -102,6 +103,7 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     @without_autocast
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_grads_batched(cotangent, "A kernel's way back")
         x, values, accepted, alive, *_ = ctx.saved_tensors
         flow: ByRows = ctx.flow
         needs = ctx.needs_input_grad[2:]

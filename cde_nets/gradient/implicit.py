@@ -15,17 +15,17 @@ from cde_nets.autocast import without_autocast
 from cde_nets.errors import ConvergenceError, ConvergenceWarning
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.declared import undeclared
-from cde_nets.gradient.pushed import NESTED, Apart, refuse_forward_over_backward
+from cde_nets.gradient.pushed import NESTED, Apart, each, refuse_forward_over_backward
 from cde_nets.gradient.rest import check_map_declared, run_rest
 from cde_nets.options import instead, options, positive
 from cde_nets.solver.fixed_point import FixedPointProblem
-from cde_nets.solver.function import PackedFunction
+from cde_nets.solver.function import PackedFunction, twice_transposed
 from cde_nets.solver.linear import GMRES, Dense
 from cde_nets.solver.linear_problem import LinearProblem
 from cde_nets.solver.living import healed, stand_in
 from cde_nets.solver.loop import Limits, run
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import opaque
+from cde_nets.solver.opaque import opaque, refuse_grads_batched
 from cde_nets.solver.recorded import pushing
 from cde_nets.solver.solution import Backward, Solution, Statistics
 from cde_nets.solver.states import Packing
@@ -219,6 +219,7 @@ class _RestPoint(torch.autograd.Function):
     @without_autocast
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         refuse_forward_over_backward(g, pushed=ctx.inner.pushed)
+        refuse_grads_batched(g, "Implicit")
         z, alive, *leaves = ctx.saved_tensors
         problem: FixedPointProblem = ctx.problem
         # Rows that failed stand where a living row stands, with cotangent zero.
@@ -245,18 +246,33 @@ class _LinearInZ(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor, *leaves: Tensor
+        inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor, *leaves: Tensor
     ) -> Tensor:
-        w = _adjoint(inner, function.on(leaves), z, alive, g)
-        ctx.inner, ctx.function = inner, function
-        ctx.save_for_backward(w, z, alive, *leaves)
-        return w
+        return _adjoint(inner, function.on(leaves), z, alive, g)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.inner, ctx.function, z, alive, _, *leaves = inputs
+        ctx.save_for_backward(output, z, alive, *leaves)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[int | None], *inputs: Any) -> tuple[Tensor, int]:
+        inner, function, z, alive, g, *leaves = inputs
+        # What jacrev maps over are cotangents.
+        if any(dim is not None for place, dim in enumerate(in_dims) if place != 4):
+            raise RuntimeError(NESTED)
+        assert in_dims[4] is not None
+        several = g.movedim(in_dims[4], 0)
+        return _LinearInZSeveral.apply(inner, function, z, alive, several, *leaves), 0  # type: ignore[no-untyped-call]
 
     @staticmethod
     @without_autocast
     def backward(ctx: Any, omega: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("Implicit gradients are differentiated twice, not three times; take Unrolled().")
+            raise RuntimeError(
+                "Implicit gradients are differentiated twice, not three times, and torch.func's records one time more "
+                "than it takes: take Unrolled(), or torch.autograd.grad for the outer one."
+            )
         w, z, alive, *leaves = ctx.saved_tensors
         function: PackedFunction = ctx.function.on(leaves)
         _, transposed = function.transposed(z)
@@ -271,6 +287,31 @@ class _LinearInZ(torch.autograd.Function):
                 torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
             )
         return None, None, found[0], None, v, *found[1:]
+
+
+class _LinearInZSeveral(torch.autograd.Function):
+    """The same for several g, shape (k, rows, numbers), side by side; not differentiable."""
+
+    @staticmethod
+    def forward(
+        inner: _Adjoint, function: PackedFunction, z: Tensor, alive: Tensor, g: Tensor, *leaves: Tensor
+    ) -> Tensor:
+        function = function.on(leaves)
+        with torch.no_grad():
+            _, transposed = function.transposed(z)
+            push = twice_transposed(lambda y: function(y), z)
+            found = inner.solve(
+                each(transposed, g.shape), g.flatten(0, 1), each(push, g.shape), alive.repeat(g.shape[0])
+            )
+        return found.reshape(g.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, omega: Tensor) -> tuple[None, ...]:
+        raise RuntimeError(f"The Jacobian of a rest point by backward mode is not differentiated again. {NESTED}")
 
 
 class _LinearSolution(torch.autograd.Function):

@@ -109,12 +109,9 @@ class _Pushed(torch.autograd.Function):
         push_leaves = twice_transposed(lambda *leaves: function.on(leaves)(z), *function.leaves)
         moved = torch.func.vmap(lambda *v: push_leaves(*v), randomness="same")(*tangents)
 
-        def several(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-            every = torch.func.vmap(product, randomness="same")
-            return lambda v: every(v.reshape(k, rows, numbers)).reshape(-1, numbers)
-
-        found = solve(several(push), moved.reshape(-1, numbers), several(lambda w: pull(w)[0]), alive.repeat(k))
-        return found.reshape(k, rows, numbers)
+        shape = torch.Size((k, rows, numbers))
+        found = solve(each(push, shape), moved.reshape(-1, numbers), each(lambda w: pull(w)[0], shape), alive.repeat(k))
+        return found.reshape(shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -139,6 +136,12 @@ class _Pushed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[None, ...]:
         raise RuntimeError(f"The tangent of a rest point is not differentiated backward. {NESTED}")
+
+
+def each(product: Callable[[Tensor], Tensor], shape: torch.Size) -> Callable[[Tensor], Tensor]:
+    """A product with (rows, numbers) as one with (k rows, numbers), shape being (k, rows, numbers)."""
+    every = torch.func.vmap(product, randomness="same")
+    return lambda v: every(v.reshape(shape)).reshape(-1, shape[-1])
 
 
 def refuse_forward_over_backward(g: Tensor, *, pushed: bool) -> None:

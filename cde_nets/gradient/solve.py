@@ -20,6 +20,7 @@ from cde_nets.solver.flow.torchdiffeq import TorchDiffEq
 from cde_nets.solver.linear import GMRES
 from cde_nets.solver.loop import DEFAULT_MAX_STEPS
 from cde_nets.solver.method import Method
+from cde_nets.solver.opaque import THROWING, refuse_batched
 from cde_nets.solver.progress import reporter
 from cde_nets.solver.report import failure
 from cde_nets.solver.rest import Anderson
@@ -100,6 +101,7 @@ def solve(
 
 def check(solution: Solution) -> None:
     """Raise if a row of a solution failed (DivergedError, ConvergenceError)."""
+    refuse_batched(solution.status, *THROWING)
     if bool(solution.succeeded.all()):
         return
     codes = set(solution.status.tolist())

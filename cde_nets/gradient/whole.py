@@ -24,7 +24,7 @@ from cde_nets.solver.flow.steps import Step
 from cde_nets.solver.flow.tableau import Tableau
 from cde_nets.solver.initial_value import InitialValueProblem
 from cde_nets.solver.method import Scheme
-from cde_nets.solver.opaque import transformed
+from cde_nets.solver.opaque import refuse_grads_batched, transformed
 from cde_nets.solver.solution import SaveAt, Solution, Statistics
 from cde_nets.solver.status import Status
 
@@ -125,6 +125,7 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     @without_autocast
     def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_grads_batched(cotangent, "A kernel's way back")
         x, values, accepted, kept, *_ = ctx.saved_tensors
         prepared: Prepared = ctx.prepared
         needs = ctx.needs_input_grad[1:]

@@ -22,7 +22,7 @@ from cde_nets.solver import InitialValueProblem, Reversible, RungeKutta, SaveAt,
 from cde_nets.solver.flow.manifold import manifold as manifold_named
 from cde_nets.solver.initial_value import check_drift, check_families
 from cde_nets.solver.method import Method
-from cde_nets.solver.opaque import forward_mode, opaque, version
+from cde_nets.solver.opaque import THROWING, forward_mode, opaque, refuse_batched, version
 from cde_nets.solver.report import list_rows
 from cde_nets.solver.tolerance import check_tolerance
 
@@ -273,6 +273,8 @@ class ControlledODE(nn.Module):
             )
 
     def _check_finite(self, x: Tensor) -> None:
+        for given in (x, *self.control.parameters()):
+            refuse_batched(given, *THROWING)
         if not all(bool(torch.isfinite(p).all()) for p in self.control.parameters()):
             raise DivergedError(
                 "The control holds NaN or infinity: a training step was too long, or its values were set so."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.solver.method import Iterate, Scheme
-from cde_nets.solver.opaque import listed, surely_finite, surely_none
+from cde_nets.solver.opaque import listed, refuse_batched, surely_finite, surely_none
 from cde_nets.solver.states import chosen, finite_rows
 from cde_nets.solver.status import Status
 from cde_nets.solver.tolerance import Tolerance
@@ -94,6 +94,12 @@ def _open_ended(problem: Any, scheme: Scheme, limits: Limits, observers: Sequenc
 
 
 def _read(scheme: Scheme, state: Iterate) -> list[int]:
+    refuse_batched(
+        state.running,
+        "A method that decides from the numbers when to stop looks at them",
+        "take one of a fixed number of steps, such as RungeKutta(name, steps=..) or Picard(steps=..) with Unrolled(), "
+        "or pass what is batched as rows",
+    )
     running, signals = state.running.sum(), scheme.signals(state)
     return listed(torch.stack([running, *signals])) if signals else [int(running)]
 

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
+from torch._C import _functorch
+
+# What throw=True does that cannot be batched, and what to do instead.
+THROWING = "throw=True looks at numbers of every row", "pass throw=False"
 
 
 def opaque() -> bool:
@@ -29,6 +33,23 @@ def func_grad() -> bool:
     """Whether torch.func differentiates backwards: grad, vjp, jacrev, at whatever level."""
     stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
     return stack is not None and any(one.key() == torch._C._functorch.TransformType.Grad for one in stack)
+
+
+def refuse_batched(x: Tensor, what: str, instead: str) -> None:
+    """Say that numbers are looked at, before torch says that under torch.func.vmap there are none (RuntimeError)."""
+    while _functorch.is_functorch_wrapped_tensor(x):
+        if _functorch.is_batchedtensor(x):
+            raise RuntimeError(f"{what}, which torch.func.vmap does not allow: {instead}.")
+        x = _functorch.get_unwrapped(x)
+
+
+def refuse_grads_batched(cotangent: Tensor, what: str) -> None:
+    """Say that a way back takes one cotangent at a time (RuntimeError)."""
+    if _functorch.is_legacy_batchedtensor(cotangent):
+        raise RuntimeError(
+            f"{what} takes one cotangent at a time: neither torch.autograd.grad(.., is_grads_batched=True) nor "
+            "functional.jacobian(.., vectorize=True). Take torch.func.jacrev, or several calls."
+        )
 
 
 def readable(x: Tensor) -> bool:
