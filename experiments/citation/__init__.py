@@ -1,4 +1,4 @@
-"""Documents classified on a citation graph by a recurrent network run to rest: nine ways to train it.
+"""Documents classified on a citation graph by a recurrent network run to rest: ten ways to train it.
 
     python -m experiments.citation --data-dir FOLDER
     python -m experiments.citation --data-dir FOLDER --quick

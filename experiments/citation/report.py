@@ -137,7 +137,7 @@ def _bars(ax: Axes, results: Results, printed: dict[str, tuple[float, float]]) -
         own = [100 * run["test_accuracy"] for run in runs]
         ax.plot(own, [k - 0.17] * len(own), ".", color="black", markersize=3)
     ax.set_yticks(range(len(keys)), [ROWS[key].title for key in keys])
-    ax.invert_yaxis()
+    ax.set_ylim(len(keys) - 0.5, -0.5)
     ax.set(xlabel="test accuracy, %", xlim=(0, None), title="Table A3")
     for colour, word in ((OURS, "here"), (THEIRS, "paper")):
         ax.barh(0, 0, color=colour, label=word)

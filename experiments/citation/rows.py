@@ -1,5 +1,7 @@
 """The rows of Table A3: how each differentiates a state that is 100 steps old.
 
+GMRES is added, and TPoisson-ARTBP without what makes it right in the mean.
+
 All rows take the same number of steps forward. `Truncated(K)` and `RandomlyTruncated` go on for K steps from where the
 forward method stopped, so that it stops K steps earlier for them. The rows that look at one state alone, as if it were
 at rest, linearise at the last but one, as the paper's code does: with no term but the first their gradient is then that
@@ -96,9 +98,19 @@ def _uniform(numbers: Numbers, generators: Generators) -> Way:
 
 
 def _poisson(numbers: Numbers, generators: Generators) -> Way:
+    return _random(numbers, _at_poisson(numbers, generators))
+
+
+def _poisson_alone(numbers: Numbers, generators: Generators) -> Way:
+    """The same K, and no term divided by the chance that it is looked at: TBPTT of random depth, biased as that is."""
+    steps = _drawn(_at_poisson(numbers, generators))
+    return Way(numbers.steps - steps, cn.Truncated(steps))
+
+
+def _at_poisson(numbers: Numbers, generators: Generators) -> cn.RandomlyTruncated:
     # The step before which nothing is looked at is Poisson distributed and cut off to 1, .., 99, with the mean 95.
     at = truncated_poisson(numbers.steps - 1, numbers.steps - numbers.truncation)
-    return _random(numbers, cn.RandomlyTruncated(numbers.steps - 1, tuple(at[::-1]), generator=generators[0]))
+    return cn.RandomlyTruncated(numbers.steps - 1, tuple(at[::-1]), generator=generators[0])
 
 
 @cache
@@ -116,12 +128,15 @@ def truncated_poisson(last: int, mean: float) -> list[float]:
 
 def _random(numbers: Numbers, gradient: cn.RandomlyTruncated) -> Way:
     """Look at the K that the gradient is about to draw, and stop K steps earlier. K is at most 99, as a solve steps."""
-    generator = gradient.generator
-    assert generator is not None
-    state = generator.get_state()
-    steps = 1 + int(torch.multinomial(gradient.probabilities(), 1, generator=generator))
-    generator.set_state(state)
+    assert gradient.generator is not None
+    state = gradient.generator.get_state()
+    steps = _drawn(gradient)
+    gradient.generator.set_state(state)
     return Way(numbers.steps - steps, gradient)
+
+
+def _drawn(gradient: cn.RandomlyTruncated) -> int:
+    return 1 + int(torch.multinomial(gradient.probabilities(), 1, generator=gradient.generator))
 
 
 def _at_one_state(numbers: Numbers, gradient: cn.Implicit) -> Way:
@@ -161,6 +176,7 @@ ROWS = {
     "tbptt": Row("TBPTT", _tbptt, 1.2),
     "uniform-artbp": Row("Uniform-ARTBP", _uniform, 2.5, alone=True),
     "poisson-artbp": Row("TPoisson-ARTBP", _poisson, 1.2, alone=True),
+    "poisson-tbptt": Row("TPoisson, undivided", _poisson_alone, 1.2, alone=True),
     "rbp": Row("RBP", _rbp, 1.2),
     "cg-rbp": Row("CG-RBP", _cg, 1.3),
     "neumann-rbp": Row("Neumann-RBP", _neumann, 1.2),

@@ -265,6 +265,21 @@ def test_artbp_is_bptt_in_the_mean_but_for_its_first_step(graph, prepared, key):
         assert np.allclose(probabilities.numpy(), weights / weights.sum())
 
 
+@pytest.mark.parametrize("steps", [1, 4, 7])
+def test_undivided_its_gradient_is_that_of_the_terms_looked_at(graph, prepared, steps, monkeypatch):
+    runs = made("poisson-tbptt", graph, prepared)
+    chances = []
+
+    def drawn(probabilities, *_, **__):
+        chances.append(probabilities)
+        return torch.tensor([steps - 1])
+
+    monkeypatch.setattr(torch, "multinomial", drawn)
+    agree(own_gradients(runs), dense_gradients(runs, graph, steps))
+    divided = ROWS["poisson-artbp"].way(runs.numbers, runs.generators).gradient
+    assert torch.equal(chances[0], divided.probabilities())
+
+
 def test_descent_is_momentum_and_decay_by_hand(graph, prepared):
     runs = made("tbptt", graph, prepared)
     parameter = runs.model["cell"].hidden_weight
