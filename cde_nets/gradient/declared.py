@@ -23,6 +23,9 @@ def check_frozen(problem: InitialValueProblem) -> None:
     Raises:
         ValueError: it is named.
     """
+    if torch.compiler.is_compiling():
+        # The walk over a family's tensors would break the graph.
+        return
     for family in {id(family): family for family in _families(problem.dynamics)}.values():
         for name, tensor in (*family.named_buffers(), *family.named_parameters()):
             if tensor.requires_grad:

@@ -37,6 +37,8 @@ def func_grad() -> bool:
 
 def refuse_batched(x: Tensor, what: str, instead: str) -> None:
     """Say that numbers are looked at, before torch says that under torch.func.vmap there are none (RuntimeError)."""
+    if torch.compiler.is_compiling():
+        return
     while _functorch.is_functorch_wrapped_tensor(x):
         if _functorch.is_batchedtensor(x):
             raise RuntimeError(f"{what}, which torch.func.vmap does not allow: {instead}.")
@@ -45,7 +47,8 @@ def refuse_batched(x: Tensor, what: str, instead: str) -> None:
 
 def refuse_grads_batched(cotangent: Tensor, what: str) -> None:
     """Say that a way back takes one cotangent at a time (RuntimeError)."""
-    if _functorch.is_legacy_batchedtensor(cotangent):
+    # The compiler cannot look, and batches nothing.
+    if not torch.compiler.is_compiling() and _functorch.is_legacy_batchedtensor(cotangent):
         raise RuntimeError(
             f"{what} takes one cotangent at a time: neither torch.autograd.grad(.., is_grads_batched=True) nor "
             "functional.jacobian(.., vectorize=True). Take torch.func.jacrev, or several calls."

@@ -182,8 +182,6 @@ def test_checkpointed_is_discrete_to_the_bit_also_where_steps_adapt(budget, per_
     close(found, exact, 1e-14)
 
 
-# Ten steps of Euler's are coarse enough for the warning.
-@pytest.mark.filterwarnings("ignore:Reversible's two copies:cde_nets.errors.ConvergenceWarning")
 @pytest.mark.parametrize(("base", "mixing"), [("euler", 0.999), ("rk4", 0.99), ("midpoint", 1.0), ("heun3", 0.9)])
 def test_reversible_steps_keep_one_pair_and_reconstruct_the_rest(base, mixing):
     kept, errors = [], []

@@ -72,8 +72,6 @@ class Run:
     ("gradient", "controlled"),
     [("Discrete", True), ("Checkpointed", True), ("Backsolve", True), ("Discrete", False), ("Backsolve", False)],
 )
-# The row whose way back fails is said to be lost on the way there, too.
-@pytest.mark.filterwarnings("ignore:Reversible's two copies:cde_nets.errors.ConvergenceWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_healthy_rows_have_the_values_and_gradients_they_have_alone(method, gradient, controlled):
     alone = Run(HEALTHY + HARD, controlled=controlled)
