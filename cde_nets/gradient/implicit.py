@@ -375,7 +375,7 @@ def _recorded(
     def product(w: Tensor) -> Tensor:
         return _pulled(value, [point], w)[0]
 
-    push = pushing(value, point, lambda v: function.pushforward(z, v))
+    push = pushing(lambda: (value, point), lambda v: function.pushforward(z, v))
     w = inner.solve(product, g, push, alive)
     found = iter(_pulled(value, [leaf for leaf in inputs if leaf.requires_grad], w))
     return tuple(next(found) if leaf.requires_grad else leaf for leaf in inputs)

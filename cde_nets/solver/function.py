@@ -146,10 +146,13 @@ class PackedFunction:
         plain = self
         if any(leaf.grad_fn is not None for leaf in self.leaves):
             plain = self.on([leaf.detach() for leaf in self.leaves])
-        with torch.enable_grad():
-            point = x.detach().requires_grad_()
-            value = plain(point, *lead)
-        return pushing(value, point, lambda v: plain.pushforward(point.detach(), v, *lead))
+
+        def record() -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                point = x.detach().requires_grad_()
+                return plain(point, *lead), point
+
+        return pushing(record, lambda v: plain.pushforward(x.detach(), v, *lead))
 
     def _evaluate(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 
 
-def pushing(value: Tensor, point: Tensor, instead: Product) -> Product:
+def pushing(record: Callable[[], tuple[Tensor, Tensor]], instead: Product) -> Product:
     """The map v -> D v, D the derivative of a recorded value at a point; nothing is done before the first product.
 
     w -> D^T w is linear, and its graph stands once it has been recorded: to pull v back through it is D v. That takes a
@@ -18,8 +18,7 @@ def pushing(value: Tensor, point: Tensor, instead: Product) -> Product:
     of everything else that it depends on.
 
     Args:
-        value: of the point, its graph kept.
-        point: a leaf.
+        record: gives the value, its graph kept, and the point, a leaf.
         instead: makes the same products, for a graph that cannot be trusted with them: one that holds a Python or C++
             function with a backward of its own, which may have no derivative and then gives zeros without a word, or
             an operator whose backward torch cannot differentiate.
@@ -29,7 +28,7 @@ def pushing(value: Tensor, point: Tensor, instead: Product) -> Product:
     def product(v: Tensor) -> Tensor:
         nonlocal push
         if push is None:
-            push = _twice(value, point) or instead
+            push = _twice(*record()) or instead
         return push(v)
 
     return product

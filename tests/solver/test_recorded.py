@@ -95,7 +95,7 @@ def test_an_operator_whose_backward_torch_does_not_differentiate():
     with pytest.raises(RuntimeError):
         torch.autograd.grad(g.sum(), z)
     # The other way is taken, here one that is known by its number.
-    assert pushing(value, z, lambda v: 7 * v)(torch.ones(1)).item() == 7
+    assert pushing(lambda: (value, z), lambda v: 7 * v)(torch.ones(1)).item() == 7
 
 
 def test_the_map_is_evaluated_once_for_all_products():
