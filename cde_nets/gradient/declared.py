@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cde_nets.fields import Fields
 from cde_nets.solver.dynamics import Called, Controlled, Dynamics, Sum, WithLogDeterminant
 from cde_nets.solver.function import PackedFunction
 from cde_nets.solver.initial_value import InitialValueProblem
@@ -26,7 +24,8 @@ def check_frozen(problem: InitialValueProblem) -> None:
     if torch.compiler.is_compiling():
         # The walk over a family's tensors would break the graph.
         return
-    for family in {id(family): family for family in _families(problem.dynamics)}.values():
+    controlled = [part for part in _parts(problem.dynamics) if isinstance(part, Controlled)]
+    for family in dict.fromkeys(family for part in controlled for family in part.families):
         for name, tensor in (*family.named_buffers(), *family.named_parameters()):
             if tensor.requires_grad:
                 raise ValueError(
@@ -42,7 +41,9 @@ def check_declared(problem: InitialValueProblem) -> None:
     Raises:
         ValueError: as `examine`.
     """
-    for part in _called(problem.dynamics):
+    for part in _parts(problem.dynamics):
+        if not isinstance(part, Called):
+            continue
         # A flow with its log-determinant has the plain state first.
         state = problem.x0 if part.function.packing.shapes == problem.packing.shapes else problem.x0[0]
         x = part.function.packing.pack(state)
@@ -163,17 +164,8 @@ def undeclared(value: Tensor, declared: tuple[Tensor, ...]) -> list[Tensor]:
     return found
 
 
-def _families(dynamics: Dynamics) -> Sequence[Fields]:
-    if isinstance(dynamics, Controlled):
-        return dynamics.families
+def _parts(dynamics: Dynamics) -> list[Dynamics]:
+    """What a right-hand side is the sum of."""
     if isinstance(dynamics, WithLogDeterminant):
-        return _families(dynamics.inner)
-    return [family for part in dynamics.parts for family in _families(part)] if isinstance(dynamics, Sum) else []
-
-
-def _called(dynamics: Dynamics) -> list[Called]:
-    if isinstance(dynamics, Called):
-        return [dynamics]
-    if isinstance(dynamics, WithLogDeterminant):
-        return _called(dynamics.inner)
-    return [part for inner in dynamics.parts for part in _called(inner)] if isinstance(dynamics, Sum) else []
+        return _parts(dynamics.inner)
+    return [part for inner in dynamics.parts for part in _parts(inner)] if isinstance(dynamics, Sum) else [dynamics]
