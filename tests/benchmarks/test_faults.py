@@ -45,7 +45,7 @@ def _deep(n):
 def test_a_killed_worker_s_draws_are_the_same_and_others_would_be_seen(monkeypatch):
     pytest.importorskip("distributed", reason='needs the extra dask: pip install "cde-nets[dask]"')
     told = []
-    count = workers.draws(1, 0, lambda: told.append(1))
+    count = workers.draws(1, 5, lambda: told.append(1))
     assert (count.tried, count.resumed, count.identical, count.lost) == (1, 1, 1, [])
     assert told == [1]
     count.ended("other numbers")
@@ -53,5 +53,6 @@ def test_a_killed_worker_s_draws_are_the_same_and_others_would_be_seen(monkeypat
 
 
 def test_a_killed_process_under_torchrun_is_counted(tmp_path):
-    count = workers.training(tmp_path, 1, 0, lambda: None)
+    # With this seed the first process dies early: one run is enough for one kill.
+    count = workers.training(tmp_path, 1, 3, lambda: None)
     assert (count.tried, count.resumed, count.identical, count.lost) == (1, 1, 1, [])
