@@ -64,6 +64,7 @@ class Ran:
         tracer: every state, where a trace or dense output is wanted.
         theta: where in its step each row met its event, shape (rows, 1); None without an event.
         crossing: when, float64, shape (rows, 1).
+        separation: norm of the difference of a reversible method's copies, shape (rows,).
     """
 
     raw: Raw
@@ -72,6 +73,7 @@ class Ran:
     tracer: Recorder | None = None
     theta: Tensor | None = None
     crossing: Tensor | None = None
+    separation: Tensor | None = None
 
 
 def own_steps(scheme: Scheme, gradient: str) -> OwnSteps:
@@ -143,8 +145,10 @@ def run_flow(
     if isinstance(scheme, FixedReversible):
         if settings.save_at.dense:
             raise ValueError("A reversible method has no continuous extension: take its base for dense output.")
-        dim = iterate.value.shape[1] // 2
-        return Ran(Raw(iterate.value[:, :dim], saved[:, :, :dim]), iterate, recorder, tracer)
+        y, z = iterate.value.detach().chunk(2, 1)
+        dim = y.shape[1]
+        raw = Raw(iterate.value[:, :dim], saved[:, :, :dim])
+        return Ran(raw, iterate, recorder, tracer, separation=_size(y - z))
     if problem.event is None:
         return Ran(Raw(iterate.value, saved), iterate, recorder, tracer)
     hits: Hits = iterate.memory.events
@@ -215,7 +219,7 @@ def finish(
     value = end
     if settings.save_at.times is not None:
         value = torch.cat([problem.packed()[None], saved]) if at_start else saved
-    statistics = Statistics(iterate.accepted, iterate.rejected, evaluations())
+    statistics = Statistics(iterate.accepted, iterate.rejected, evaluations(), separation=ran.separation)
     trace = _trace(problem, ran, raw.end.detach(), stopped) if settings.save_at.steps else None
     dense = _dense(problem, ran, raw.end.detach(), stopped) if settings.save_at.dense else None
     return Solution(packing.unpack(value), iterate.status, statistics, reached, _size(end), event_time, trace, dense)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cde_nets.autocast import no_autocast
-from cde_nets.errors import ConvergenceError, DivergedError
+from cde_nets.errors import ConvergenceError, ConvergenceWarning, DivergedError
 from cde_nets.gradient.autograd import Autograd
 from cde_nets.gradient.base import Gradient, Settings
 from cde_nets.gradient.discrete import Discrete
@@ -61,6 +63,9 @@ def solve(
         ValueError: problem, method, gradient or options that do not fit each other; before any work.
         DivergedError: with throw, rows left the finite numbers or could not be followed; the solution is attached.
         ConvergenceError: with throw, rows that ran out of steps or broke down; the solution is attached.
+
+    Warns:
+        ConvergenceWarning: with throw, the copies of `Reversible` ended farther apart than the state is from zero.
     """
     kind = getattr(problem, "kind", None)
     if kind not in _DEFAULTS:
@@ -100,13 +105,28 @@ def solve(
 
 
 def check(solution: Solution) -> None:
-    """Raise if a row of a solution failed (DivergedError, ConvergenceError)."""
+    """Raise if a row of a solution failed (DivergedError, ConvergenceError); warn of reversible copies that parted."""
     refuse_batched(solution.status, *THROWING)
     if bool(solution.succeeded.all()):
+        _warn_of_copies(solution)
         return
     codes = set(solution.status.tolist())
     diverged = bool(codes & {Status.DIVERGED, Status.STEP_TOO_SMALL})
     raise (DivergedError if diverged else ConvergenceError)(failure(solution), solution)
+
+
+def _warn_of_copies(solution: Solution) -> None:
+    apart, size = solution.statistics.separation, solution.size
+    if apart is None or size is None or not bool((apart > size).any()):
+        return
+    row = int((apart / size).nan_to_num(posinf=math.inf).argmax())
+    warnings.warn(
+        f"The two copies of Reversible ended {float(apart[row]):.3g} apart in row {row}, where the state's norm is "
+        f"{float(size[row]):.3g}: the state is as wrong. Take shorter steps or a smaller mixing; where the flow "
+        "contracts, RungeKutta itself with Checkpointed().",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 _SUCH = {"flow": "RungeKutta('dopri5')", "rest": "Anderson() or Newton()", "linear": "GMRES()"}

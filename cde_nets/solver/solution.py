@@ -22,6 +22,8 @@ class Statistics:
         evaluations: of the field or the map, all rows at once counting as one.
         products: with the Jacobian or its transpose, likewise.
         residual: norm of the undamped residual each row ended with, shape (rows,); None for a flow.
+        separation: of `Reversible` steps: the norm of the difference of the two copies that each row ended with, shape
+            (rows,); else None. Near the state's own norm the state is spoilt.
     """
 
     accepted: Tensor
@@ -29,6 +31,7 @@ class Statistics:
     evaluations: int
     products: int = 0
     residual: Tensor | None = None
+    separation: Tensor | None = None
 
     @property
     def steps(self) -> Tensor:
@@ -42,6 +45,8 @@ class Statistics:
         parts += [f"{self.products} products with J"] * bool(self.products)
         if self.residual is not None and self.residual.numel():
             parts.append(f"residual {float(self.residual.max()):.3g}")
+        if self.separation is not None and self.separation.numel():
+            parts.append(f"copies {float(self.separation.max()):.3g} apart")
         return ", ".join(parts)
 
 

@@ -159,7 +159,11 @@ def place(setting):
     return alike.index(setting)
 
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [
+    pytest.mark.usefixtures("quick"),
+    # A few large steps: their gradients are exact all the same.
+    pytest.mark.filterwarnings("ignore:The two copies of Reversible"),
+]
 
 
 def normal(*shape, seed, scale=1.0):

@@ -33,8 +33,8 @@ class Reversible(Method):
     It is for flows that do not contract much. Where x' = -r x the difference of the copies follows x' = r x, as in the
     leapfrog scheme: it grows as exp(r (t1 - t0)) from what a step leaves out, whatever the steps' number. Mixing damps
     it by m a step, so that steps shorter than (1 - m) / r are stable; but the way back undoes that, and grows rounding
-    by 1 / m a step beside what the flow itself grows backward in time. Nothing says that a state was spoilt so: to look
-    would wait for the device. Compare with the base method.
+    by 1 / m a step beside what the flow itself grows backward in time. How far the copies ended apart is in the
+    solution's `statistics.separation`; where that exceeds the state, `solve` warns, unless throw=False forbids to look.
 
     Args:
         base: a `RungeKutta` on a fixed grid.

@@ -10,9 +10,9 @@ import cde_nets as cn
 F64 = torch.float64
 
 
-def end(rate, steps, mixing=0.999):
+def solved(rate, steps, mixing=0.999, **options):
     problem = cn.InitialValueProblem(lambda t, x: 1 - rate * x, torch.ones(1, 1, dtype=F64))
-    return float(cn.solve(problem, cn.Reversible(cn.RungeKutta("midpoint", steps=steps), mixing=mixing)).value)
+    return cn.solve(problem, cn.Reversible(cn.RungeKutta("midpoint", steps=steps), mixing=mixing), **options)
 
 
 def exact(rate):
@@ -26,17 +26,23 @@ def by_hand(rate, steps, m):
     for _ in range(steps):
         y = m * y + (1 - m) * z + _midpoint(rate, h, z)
         z = z - _midpoint(rate, -h, y)
-    return y
+    return y, z
 
 
 def _midpoint(rate, h, x):
     return h * (1 - rate * (x + h / 2 * (1 - rate * x)))
 
 
-def test_a_long_contraction_spoils_the_state():
-    found = end(20.0, 1600)
-    assert abs(found - exact(20.0)) > 10
-    assert found == pytest.approx(by_hand(20.0, 1600, 0.999), rel=1e-6)
+def test_a_long_contraction_spoils_the_state_which_the_copies_show():
+    with pytest.warns(cn.ConvergenceWarning, match=r"ended 23\.6 apart in row 0, where the state's norm is 11\.3: "):
+        found = solved(20.0, 1600)
+    y, z = by_hand(20.0, 1600, 0.999)
+    assert abs(y - exact(20.0)) > 10
+    assert float(found.value) == pytest.approx(y, rel=1e-6)
+    assert found.statistics.separation.tolist() == pytest.approx([abs(y - z)], rel=1e-6)
+    assert "copies 23.6 apart" in str(found)
+    # Without throw nothing is looked at, and the figure is there all the same.
+    assert torch.equal(solved(20.0, 1600, throw=False).statistics.separation, found.statistics.separation)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +56,6 @@ def test_a_long_contraction_spoils_the_state():
     ],
 )
 def test_where_it_holds(rate, steps, mixing, bound):
-    assert abs(end(rate, steps, mixing) - exact(rate)) < bound
+    found = solved(rate, steps, mixing)
+    assert abs(float(found.value) - exact(rate)) < bound
+    assert float(found.statistics.separation) < 10 * bound
