@@ -64,7 +64,10 @@ def check(
         bool, typer.Option("--words", help="Also list explicit brackets that are independent at the points.")
     ] = False,
     latex: Annotated[
-        int | None, typer.Option(min=1, max=6, help="Print brackets up to this depth in LaTeX, and prove nothing.")
+        int | None,
+        typer.Option(
+            min=1, max=6, help="Print brackets up to this depth in LaTeX, and prove nothing; not of a network."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here, for theory/checker.py.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate and nothing else.")] = False,
@@ -141,6 +144,8 @@ def _refuse_unused(fields: str, given: set[str]) -> None:
         unused["a certificate says itself what it is about"] = whole | {"--latex", "--time-limit"}
     elif file or network:
         unused["the file says what the fields are"] = {"--dim", "--count", "--degree"}
+        if network:
+            unused["brackets of a network's fields have thousands of components"] = {"--latex"}
     elif fields in ("five", "two"):
         unused[f"{fields} fields of degree 2 are explicit"] = {"--count", "--degree"}
     elif fields == "linear":

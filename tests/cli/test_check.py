@@ -75,6 +75,7 @@ def test_errors_of_a_real_process_are_one_line_without_a_traceback(process):
         (["five", "--count", "3"], "--count would do nothing: five fields of degree 2 are explicit"),
         (["five", "--max-degree", "3"], "--max-degree would do nothing: it goes with --universal"),
         (["five", "--stage", "1"], "--stage would do nothing: it is of a network"),
+        (["mnist-750", "--latex", "2"], "--latex would do nothing: brackets of a network's fields have thousands"),
         (["five", "--latex", "2", "--json"], "--json would do nothing: --latex prints brackets"),
         (["five", "--out", "nowhere/c.json"], "--out nowhere/c.json: there is no folder"),
         (["five", "--points", "0"], "--points is 0, expected 1 to 100,000"),
