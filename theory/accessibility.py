@@ -27,24 +27,15 @@ import numpy.typing as npt
 from theory.bounds import Bound, Limit, at_points
 from theory.certificate import PROVERS, Certificate
 from theory.data import from_data, to_data
+from theory.effort import Progress, check_effort, deadline_after, fresh_seed
 from theory.exact import ExactArray, exact_array
 from theory.kalman import Kalman, is_affine, kalman_rank
 from theory.lifting import as_dicts
-from theory.points import (
-    PointsProver,
-    Progress,
-    below,
-    certificate_at,
-    check_distinct,
-    check_effort,
-    deadline_after,
-    fresh_seed,
-    full_rank_at,
-    ranks_modulo_primes,
-)
+from theory.points import PointsProver, below, certificate_at, check_distinct, full_rank_at
 from theory.program import Program
 from theory.programs.monomial import MonomialProgram
 from theory.programs.union import UnionProgram
+from theory.rank import ranks_modulo_primes
 from theory.reading import read_fields
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theory.points import check_points, fresh_seed
+from theory.effort import fresh_seed
+from theory.points import check_points
 from theory.reading import read_fields
 from theory.universality import universal
 

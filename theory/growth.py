@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from theory.bounds import Bound, by_depth
+from theory.effort import fresh_seed
 from theory.exact import ExactArray, exact_array
 from theory.nested import nested_brackets
-from theory.points import fresh_seed
 from theory.primes import modulo_some_prime
 from theory.program import Program
 from theory.reading import read_fields

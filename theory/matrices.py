@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from theory.effort import fresh_seed
 from theory.exact import ExactArray, exact_array
-from theory.points import fresh_seed
 from theory.primes import modulo_some_prime
 from theory.rowspace import Residues, RowSpace, centred, product, reduce
 

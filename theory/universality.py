@@ -14,9 +14,9 @@ from theory.bounds import universality
 from theory.certificate import PROVERS, Certificate, Run
 from theory.closure import GradedClosure, Level, placed
 from theory.data import from_data, to_data
+from theory.effort import Progress, check_effort, fresh_seed
 from theory.lifting import Lift, generators, lift
 from theory.monomials import monomial_count
-from theory.points import Progress, check_effort, fresh_seed
 from theory.primes import modulo_some_prime
 from theory.programs.monomial import MonomialProgram
 from theory.reading import as_monomials, read_fields
