@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,10 +26,14 @@ def exact_flow(flow: ControlledODE) -> Program:
     """
     from theory import UnionProgram
 
-    if flow.drift is not None:
-        raise ValueError("The flow has a drift, and the condition is about fields that are all controlled: drop it.")
+    _refuse_drift(flow)
     parts = [family.exact() for family in flow._fields]
     return _tangent(flow, parts[0] if len(parts) == 1 else UnionProgram(parts))
+
+
+def _refuse_drift(flow: ControlledODE) -> None:
+    if flow.drift is not None:
+        raise ValueError("The flow has a drift, and the condition is about fields that are all controlled: drop it.")
 
 
 def _tangent(flow: ControlledODE, program: Program) -> Program:
@@ -47,9 +50,8 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     refined; for the numbers of one given control see `control_rank`.
 
     Where fields are fresh, controls of an interval move along its own family only, and no control makes a bracket of
-    fields of two intervals. So the fields of all intervals must span by themselves, without brackets, or one family
-    must with its brackets, the other intervals' controls being zero: the certificate is of all in the first case, of
-    that family in the second. What is proved neither way may still hold.
+    fields of two intervals: the sum of the families' algebras at the points must be everything (in_turn=True of
+    `theory.check_points`), and the certificate's claim is "points in turn". What is not proved so may still hold.
 
     Args:
         flow: the flow.
@@ -59,42 +61,18 @@ def check_flow(flow: ControlledODE, x: Tensor, **options: Any) -> Certificate:
     Raises:
         ValueError: as `exact_flow` and `theory.check_points`.
     """
-    from theory import check_points, exact_array
-    from theory.points import full_rank_at
+    from theory import UnionProgram, check_points
 
     floats("x", x, (None, flow.dim))
     numbers("x", x)
+    _refuse_drift(flow)
     # Every narrower float is one of these, exactly.
     points = x.detach().cpu().double().numpy()
-    whole, families = exact_flow(flow), list(dict.fromkeys(flow._fields))
-    # Only where so many fields are at hand can they do without brackets.
-    enough = whole.count >= full_rank_at(whole, exact_array(points))
-    begun, limit = time.monotonic(), options.pop("time_limit", None)
-
-    def left() -> float | None:
-        return None if limit is None else min(limit, max(0.0, limit - (time.monotonic() - begun)))
-
-    def proof(program: Program) -> Certificate:
-        return check_points(program, points, time_limit=left(), **options)
-
-    if len(families) == 1 or enough:
-        found = proof(whole)
-        if len(families) == 1 or not found.proved or found.depth == 1:
-            return found
-    alone = []
-    for family in families:
-        alone.append(proof(_tangent(flow, family.exact())))
-        if alone[-1].proved:
-            return alone[-1]
-    if not enough and not (found := proof(whole)).proved:
-        # What all together cannot none can.
-        return found
-    best = max(alone, key=lambda certificate: certificate.rank)
-    # That one family cannot does not mean that all in turn cannot.
-    note = "no family spans by itself with its brackets, and no control makes those between families"
-    if left() == 0:
-        note = f"stopped after {limit:g} s"
-    return replace(best, impossible="", note=note)
+    # A family that comes back is one family.
+    families = [_tangent(flow, family.exact()) for family in dict.fromkeys(flow._fields)]
+    if len(families) == 1:
+        return check_points(families[0], points, **options)
+    return check_points(UnionProgram(families), points, in_turn=True, **options)
 
 
 def check_stages(network: Network, data: Tensor, **options: Any) -> list[Certificate]:

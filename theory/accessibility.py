@@ -199,7 +199,7 @@ class StrongProver:
         seed = fresh_seed(seed)
         rng, deadline = np.random.default_rng(seed), deadline_after(self.time_limit)
         target = full_rank_at(program, x)
-        runs = ranks_modulo_primes(program, x, target, self.primes, rng, deadline, self.progress, drift=True)
+        runs = ranks_modulo_primes([program], x, target, self.primes, rng, deadline, self.progress, drift=True)
         deficient = all(run.rank < target for run in runs)
         late = time.monotonic() >= deadline and deficient
         return certificate_at(

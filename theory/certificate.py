@@ -59,7 +59,8 @@ class Certificate:
     False and means "not proved", never "false".
 
     Attributes:
-        claim: "points" (the N-point Hoermander condition at given points), "universal" (for every N, at all distinct
+        claim: "points" (the N-point Hoermander condition at given points), "points in turn" (the same of families that
+            act one after the other, without brackets of fields of two), "universal" (for every N, at all distinct
             points) or "strong accessibility" (at given points, with a drift: see `theory.check_accessibility`).
         proved: whether the rank is full.
         scope: what a proof covers: "points", "sphere" (tangent to the spheres through the points), either with "of the
@@ -113,11 +114,13 @@ class Certificate:
 
     def __str__(self) -> str:
         primes = [run.prime for run in self.runs]
+        within = " within families that act in turn" if self.claim == "points in turn" else ""
         if not self.proved:
             count = "1 prime" if len(primes) == 1 else f"{len(primes)} primes"
             why = f" ({self.note})" if self.note else ""
             said = (
-                f"Not proved: rank {self.rank} of {self.full_rank} with {count}, brackets of depth <= {self.depth}{why}"
+                f"Not proved: rank {self.rank} of {self.full_rank} with {count}, brackets of depth <= {self.depth}"
+                f"{within}{why}"
             )
             if self.impossible and self.claim == "universal":
                 return f"{said}. They do not span all polynomial fields: {self.impossible}."
@@ -147,8 +150,8 @@ class Certificate:
                 "coefficients."
             )
         return (
-            f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth}: the "
-            f"{self.points}-point condition holds there, and for generic {generic} and coefficients."
+            f"Proved: rank {self.rank} of {self.full_rank} {modulo} {where}, brackets of depth <= {self.depth}"
+            f"{within}: the {self.points}-point condition holds there, and for generic {generic} and coefficients."
         )
 
     def __bool__(self) -> bool:

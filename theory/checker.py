@@ -5,11 +5,12 @@ points, and which random numbers to use. Ranks, degrees and proofs that the file
 has been checked is what the last line says. (Which numbers the data came from, the digests, is not looked at.)
 
 What it checks is elementary. For an N-point claim, the Taylor coefficients of Psi(t) V_j(X(t)) along
-X' = sum_i u_i V_i(X), Psi' = -Psi D(sum_i u_i V_i)(X) are combinations of iterated brackets at the points; for a
-universal claim, brackets are formed coefficient by coefficient, each with a bound of its degree. Both are computed
-modulo a prime p, where a rank can only fall: a full rank is a proof over the rationals, provided that all numbers have
-residues (p divides no denominator) and that nothing is divided by p (the orders stay below it). Or else combinations of
-brackets that the file names are multiplied out over the rationals, and are fields known to generate all.
+X' = sum_i u_i V_i(X), Psi' = -Psi D(sum_i u_i V_i)(X) are combinations of iterated brackets at the points; where
+families act in turn, each curve moves along one of them, and gives brackets of its fields alone. For a universal claim,
+brackets are formed coefficient by coefficient, each with a bound of its degree. Both are computed modulo a prime p,
+where a rank can only fall: a full rank is a proof over the rationals, provided that all numbers have residues (p
+divides no denominator) and that nothing is divided by p (the orders stay below it). Or else combinations of brackets
+that the file names are multiplied out over the rationals, and are fields known to generate all.
 
 Fields come in two normal forms, monomials and layers outer(K inner(x) + b), and are joined, made tangent to spheres,
 or claimed in a ball only. All numbers are residues in int64: p < 2**20, so that sums of 2**22 products fit.
@@ -452,31 +453,51 @@ def fills(fields: list[dict[Any, int]], degrees: list[int], m: int, degree: int,
     return len(bases[degree]) == len(keys)
 
 
-def check_points(data: Any, run: Any, p: int, limit: float) -> str:
-    """The rank of brackets at the points."""
+def check_points(data: Any, run: Any, p: int, limit: float, *, in_turn: bool) -> str:
+    """The rank of brackets at the points; of families that act in turn, of brackets within each."""
     points = [tuple(fraction(v) for v in x) for x in data["points"]]
     if len(set(points)) < len(points) or not points:
         raise ValueError("two points are the same, or there are none")
     orders = run["depth"]
     if not 0 < orders < p:
         raise ValueError(f"the depth is {orders}, expected 1 to {p - 1}: coefficients are divided by the order")
-    work, once, each, d = weight(data["fields"])
-    dim, count, curves = len(points[0]), len(points), len(run["curves"])
-    rows = curves * orders * d
+    if in_turn and data["fields"]["kind"] != "union":
+        raise ValueError("families that act in turn are a union, and this is one family")
+    families = data["fields"]["parts"] if in_turn else [data["fields"]]
+    weights = [weight(family) for family in families]
+    placed = [along_one(u, [int(d) for *_, d in weights]) for u in run["curves"]]
+    dim, count = len(points[0]), len(points)
+    rows = sum(orders * weights[k][3] for k, _ in placed)
     affordable(
-        rows * (count * dim) ** 2 + curves * orders**2 * count * (work + orders * d * dim**2),
-        once + orders * count * (each + d * dim + dim**2) + rows * count * dim,
+        rows * (count * dim) ** 2
+        + sum(orders**2 * count * (work + orders * d * dim**2) for work, _, _, d in (weights[k] for k, _ in placed)),
+        sum(once for _, once, _, _ in weights)
+        + max(orders * count * (each + d * dim + dim**2) for _, _, each, d in weights)
+        + rows * count * dim,
         limit,
     )
-    fields = read(data["fields"], points, p)
+    read_families = [read(family, points, p) for family in families]
+    # On one space all.
+    fields = union(read_families, p)
     x = numbers(data["points"], (None, fields.m), p)
     full = (fields.m - 1 if fields.sphere else fields.m) * len(x)
-    controls = [integers(u, (None, fields.d)) % p for u in run["curves"]]
-    found = rank(np.concatenate([rows_along(fields, x, u, orders, p) for u in controls]), p)
+    found = rank(np.concatenate([rows_along(read_families[k], x, u % p, orders, p) for k, u in placed]), p)
     if found != full:
         raise ValueError(f"the rank is {found} of {full} modulo {p}")
     where = " along the spheres through them" if fields.sphere else ""
-    return f"checked: rank {found} of {full} at {len(x)} points of R^{fields.m}{where}, modulo {p}"
+    within = f" by brackets within {len(families)} families" if in_turn else ""
+    return f"checked: rank {found} of {full} at {len(x)} points of R^{fields.m}{where}{within}, modulo {p}"
+
+
+def along_one(controls: Any, fields: list[int]) -> tuple[int, Any]:
+    """The family that a curve's controls move along, given how many fields each has, and its controls."""
+    u = integers(controls, (None, sum(fields)))
+    firsts = [0, *itertools.accumulate(fields)]
+    others = [np.delete(u, np.s_[first : first + d], 1).any() for first, d in zip(firsts, fields, strict=False)]
+    if all(others):
+        raise ValueError("a curve moves along the fields of two families")
+    k = others.index(False)
+    return k, u[:, firsts[k] : firsts[k + 1]]
 
 
 def generators(m: int) -> list[dict[Any, Any]]:
@@ -576,7 +597,7 @@ def check(certificate: Any, *, work: int = WORK) -> str:
             raise ValueError(f"{p} is no prime below 2**20")
         if certificate["claim"] == "universal":
             return check_universal(data, certificate["degree"], certificate["lift"], p, work)
-        return check_points(data, run, p, work)
+        return check_points(data, run, p, work, in_turn=certificate["claim"] == "points in turn")
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(f"the file is no certificate that can be checked: {error!r}") from error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from theory.certificate import Run
 from theory.curve import Curve
@@ -14,6 +16,7 @@ from theory.exact import ExactArray
 from theory.memory import most_orders
 from theory.primes import modulo_some_prime
 from theory.program import Program
+from theory.programs.union import numbered
 from theory.rowspace import Residues, RowSpace, centred
 from theory.schedule import CONTROL_DEGREE, schedule
 
@@ -25,7 +28,7 @@ _MOST_NUMBERS = 2**20
 
 
 def ranks_modulo_primes(
-    program: Program,
+    families: Sequence[Program],
     points: ExactArray,
     target: int,
     primes: int,
@@ -37,19 +40,20 @@ def ranks_modulo_primes(
 ) -> list[Run]:
     """The rank at the points modulo one random prime after the other, until it is the target.
 
-    With `drift` the last field is one that nobody controls, and of the algebra only the ideal is taken that the other
-    fields generate: brackets with at least one of them. At least one prime is tried.
+    Of several families it is the rank of the sum of their algebras: brackets are those within one family. With `drift`
+    the last field is one that nobody controls, and of the algebra only the ideal is taken that the other fields
+    generate: brackets with at least one of them. At least one prime is tried.
     """
     runs: list[Run] = []
     while not runs or (len(runs) < primes and time.monotonic() < deadline):
-        runs.append(modulo_some_prime(rng, lambda p: _run(program, points, target, p, rng, deadline, progress, drift)))
+        runs.append(modulo_some_prime(rng, lambda p: _run(families, points, target, p, rng, deadline, progress, drift)))
         if runs[-1].rank == target:
             break
     return runs
 
 
 def _run(
-    program: Program,
+    families: Sequence[Program],
     points: ExactArray,
     target: int,
     p: int,
@@ -58,34 +62,85 @@ def _run(
     progress: Progress | None,
     drift: bool,
 ) -> Run:
-    """The rank modulo p, by curves until it is full or no more come."""
-    program._check_points(points, p)
-    count, m = points.shape
-    plan = schedule(m, program.count, program.degree, count, target)
-    most = most_orders(program, count, target, plan.orders, _MOST_ORDERS, p)
-    orders, idle, depth = plan.orders, 0, 0
-    space = RowSpace(m * count, p)
-    curves: list[Any] = []
-    while space.rank < target and idle < _PATIENCE and time.monotonic() < deadline:
-        if idle == _PATIENCE - 1:
+    """The rank modulo p, by curves along each family until it is full or no more come."""
+    fields, share = sum(family.count for family in families), math.ceil(target / len(families))
+    climbs = [(_Climb(family, points, share, p, drift), first) for family, first in numbered(families)]
+    space, taken = RowSpace(points.shape[0] * points.shape[1], p), _Taken()
+    while climbs:
+        for climb, first in climbs:
+            if space.rank == target or time.monotonic() >= deadline:
+                return taken.run(p, space.rank, target)
+            controls, gained, used = climb.go_on(space, target, rng, deadline)
+            taken.add(_among(controls, first, fields, p), gained, used)
+            if progress is not None:
+                progress(space.rank, target)
+        climbs = [(climb, first) for climb, first in climbs if climb.idle < _PATIENCE]
+    return taken.run(p, space.rank, target)
+
+
+class _Taken:
+    """The curves of a run."""
+
+    def __init__(self) -> None:
+        self._curves: list[tuple[tuple[tuple[int, ...], ...], int, int]] = []
+
+    def add(self, controls: tuple[tuple[int, ...], ...], gained: int, depth: int) -> None:
+        """One more, by how much the rank rose, and the depth of the brackets looked at."""
+        self._curves.append((controls, gained, depth))
+
+    def run(self, p: int, rank: int, target: int) -> Run:
+        """Of a full rank what is needed to see it again, of another all that was tried."""
+        kept = [(controls, depth) for controls, gained, depth in self._curves if gained or rank < target]
+        return Run(p, rank, max((depth for _, depth in kept), default=0), tuple(controls for controls, _ in kept))
+
+
+class _Climb:
+    """Curves along the fields of one family, longer ones where the last brought nothing new.
+
+    Attributes:
+        idle: how many in a row brought nothing.
+    """
+
+    def __init__(self, program: Program, points: ExactArray, target: int, p: int, drift: bool) -> None:
+        program._check_points(points, p)
+        self._program, self._points, self._p, self._drift = program, points, p, drift
+        count, m = points.shape
+        self._orders = schedule(m, program.count, program.degree, count, target).orders
+        self._most = most_orders(program, count, target, self._orders, _MOST_ORDERS, p)
+        self.idle, self._curves = 0, 0
+
+    def go_on(
+        self, space: RowSpace, target: int, rng: np.random.Generator, deadline: float
+    ) -> tuple[npt.NDArray[np.float64], int, int]:
+        """Add one more curve's rows to the space.
+
+        Returns:
+            Its controls, by how much the rank rose, and the depth of the brackets that brought something, else of
+            those looked at.
+        """
+        program, (count, m) = self._program, self._points.shape
+        if self.idle == _PATIENCE - 1:
             # The last one before giving up: brackets that are needed may be deeper than any plan expects.
             held = count * m * (m + program.count)
-            orders = min(most, max(orders, _MOST_NUMBERS // held))
-        elif curves and orders == 1:
+            self._orders = min(self._most, max(self._orders, _MOST_NUMBERS // held))
+        elif self._curves and self._orders == 1:
             # Of order 0 a second curve brings nothing, whatever it is.
-            orders = min(orders + _MORE_ORDERS, most)
-        controls = centred(rng.integers(0, p, (CONTROL_DEGREE + 1, program.count)), p)
-        curves.append(tuple(tuple(int(c) % p for c in row) for row in controls))
-        curve = Curve(program, points, controls, orders, p)
-        gained, used = _add(space, curve, orders, len(curves) == 1, target, deadline, drift)
-        depth = max(depth, used)
-        if gained == 0:
-            idle, orders = idle + 1, min(orders + _MORE_ORDERS, most)
+            self._orders = min(self._orders + _MORE_ORDERS, self._most)
+        controls = centred(rng.integers(0, self._p, (CONTROL_DEGREE + 1, program.count)), self._p)
+        curve = Curve(program, self._points, controls, self._orders, self._p)
+        gained, used = _add(space, curve, self._orders, not self._curves, target, deadline, self._drift)
+        self._curves += 1
+        if gained:
+            self.idle = 0
         else:
-            idle = 0
-        if progress is not None:
-            progress(space.rank, target)
-    return Run(p, space.rank, depth, tuple(curves))
+            self.idle, self._orders = self.idle + 1, min(self._orders + _MORE_ORDERS, self._most)
+        return controls, gained, used
+
+
+def _among(controls: npt.NDArray[np.float64], first: int, fields: int, p: int) -> tuple[tuple[int, ...], ...]:
+    """Controls of one family's fields as those of all, the others' being zero."""
+    before, after = (0,) * first, (0,) * (fields - first - controls.shape[1])
+    return tuple((*before, *(int(c) % p for c in row), *after) for row in controls)
 
 
 def _add(
@@ -95,13 +150,15 @@ def _add(
     before = space.rank
     if first:
         # Order by order, so that the depth that is told is one that was needed.
+        needed = 0
         for n in range(orders):
-            w = curve.coefficients()
+            w, had = curve.coefficients(), space.rank
             # The last field is the one that adds nothing. A drift stands there: of itself it has no controlled field.
             space.add(w if n == 0 and not drift else w[:-1])
+            needed = n + 1 if space.rank > had else needed
             if space.rank == target or time.monotonic() > deadline:
-                return space.rank - before, n + 1
-        return space.rank - before, orders
+                break
+        return space.rank - before, needed or n + 1
     rows: list[Residues] = []
     for n in range(orders):
         w = curve.coefficients()

@@ -12,6 +12,7 @@ import numpy as np
 from theory.exact import ExactArray
 from theory.nested import nested_brackets
 from theory.program import Program
+from theory.programs.union import numbered
 from theory.rowspace import Residues, RowSpace
 from theory.words import Word
 
@@ -22,7 +23,7 @@ _ALL, _PATIENCE = 256, 48
 
 
 def independent_words(
-    program: Program,
+    families: Sequence[Program],
     points: ExactArray,
     p: int,
     target: int,
@@ -35,7 +36,7 @@ def independent_words(
     Short words first. Modulo a prime independence is proved for the rationals.
 
     Args:
-        program: the fields.
+        families: the fields, counted through; a word's letters are all of one family.
         points: exact, (N, m).
         p: a prime below 2**20.
         target: the rank at which to stop.
@@ -49,27 +50,35 @@ def independent_words(
     space = RowSpace(points.shape[0] * points.shape[1], p)
     found: list[Word] = []
     for length in range(depth):
-        idle = 0
-        for prefix in _prefixes(program.count, length, rng):
-            words = [(*prefix, j) for j in range(prefix[-1] + 1 if prefix else 0, program.count)]
-            kept = space.keep(_rows(program, points, prefix, p)[[word[-1] for word in words]])
-            found += [words[k] for k in kept]
-            idle = 0 if len(kept) else idle + 1
-            if space.rank >= target or time.monotonic() > deadline:
-                return found
-            if idle == _PATIENCE and program.count**length > _ALL:
-                break
+        for family, first in numbered(families):
+            idle = 0
+            for prefix in _prefixes(family.count, length, rng):
+                words = [(*prefix, j) for j in range(prefix[-1] + 1 if prefix else 0, family.count)]
+                kept = space.keep(_rows(family, points, prefix, p)[[word[-1] for word in words]])
+                found += [tuple(first + letter for letter in words[k]) for k in kept]
+                idle = 0 if len(kept) else idle + 1
+                if space.rank >= target or time.monotonic() > deadline:
+                    return found
+                if idle == _PATIENCE and family.count**length > _ALL:
+                    break
     return found
 
 
-def are_independent(program: Program, points: ExactArray, words: Sequence[Word], p: int) -> bool:
-    """Whether the brackets of right-normed words, stacked over the points, are independent modulo p."""
-    space = RowSpace(points.shape[0] * points.shape[1], p)
-    for prefix, group in itertools.groupby(sorted(words, key=lambda w: (len(w), w)), key=lambda w: w[:-1]):
-        last = [word[-1] for word in group]
-        if space.add(_rows(program, points, prefix, p)[last]) < len(last):
-            return False
-    return True
+def are_independent(families: Sequence[Program], points: ExactArray, words: Sequence[Word], p: int) -> bool:
+    """Whether the brackets of right-normed words, stacked over the points, are independent modulo p.
+
+    False, too, where a word has letters of two families.
+    """
+    space, told = RowSpace(points.shape[0] * points.shape[1], p), 0
+    for family, first in numbered(families):
+        ours = [tuple(letter - first for letter in word) for word in words]
+        ours = [word for word in ours if all(0 <= letter < family.count for letter in word)]
+        told += len(ours)
+        for prefix, group in itertools.groupby(sorted(ours, key=lambda w: (len(w), w)), key=lambda w: w[:-1]):
+            last = [word[-1] for word in group]
+            if space.add(_rows(family, points, prefix, p)[last]) < len(last):
+                return False
+    return told == len(words)
 
 
 def _rows(program: Program, points: ExactArray, prefix: Word, p: int) -> Residues:

@@ -79,6 +79,12 @@ PROVED = {
     "stencil": lambda: check_points(convolution("stencil", d=6), points(3, 8), seed=6),
     "ball": lambda: check_points(RestrictedProgram(random(2, 3), 5), points(4, 2), seed=7),
     "union": lambda: check_points(UnionProgram([random(3, 2), ridge(3, 2)]), points(5, 3), seed=8),
+    "in turn": lambda: check_points(
+        UnionProgram([random(3, 2), ridge(3, 2), random(3, 1, seed=1)]), points(5, 3), seed=8, in_turn=True
+    ),
+    "in turn on spheres": lambda: check_points(
+        UnionProgram([SphericalProgram(random(3, 2, seed=s)) for s in (0, 1)]), points(4, 3), seed=8, in_turn=True
+    ),
     "union of spheres in a ball": lambda: check_points(
         RestrictedProgram(
             UnionProgram([SphericalProgram(convolution("row")), SphericalProgram(convolution("dense", seed=1))]), 9
@@ -212,6 +218,7 @@ def test_tangent_and_other_fields_do_not_make_a_union():
     content = json.loads(check_points(SphericalProgram(random(3, 4)), points(2, 3), seed=2).to_json())
     fields = content["data"]["fields"]
     content["data"]["fields"] = {"kind": "union", "parts": [fields, fields["base"]]}
+    content["runs"][-1]["curves"] = [[row + row for row in curve] for curve in content["runs"][-1]["curves"]]
     with pytest.raises(ValueError, match="live on different spaces"):
         check(content)
 
@@ -265,7 +272,7 @@ def test_nothing_about_the_points_is_believed(name):
     refused("no prime", lambda c: c["runs"][-1].update(prime=2**20 + 7))
     refused("no data", lambda c: c.update(data=None))
     refused("nothing to check", lambda c: c.update(proved=False))
-    refused("unknown kind", lambda c: c["data"]["fields"].update(kind="magic"))
+    refused("unknown kind|act in turn", lambda c: c["data"]["fields"].update(kind="magic"))
     refused("no certificate that can be checked", lambda c: c["data"].pop("fields"))
     refused("shape", lambda c: c["runs"][-1].update(curves=[[[1]]]))
 

@@ -71,16 +71,16 @@ def test_none_are_told_where_nothing_is_proved():
     certificate = theory.check_points(linear, [[0, 1], [1, 2], [-1, 3]], words=True, seed=0)
     assert not certificate.proved
     assert certificate.words == ()
-    words = independent_words(linear, exact_array([[0, 1], [1, 2], [-1, 3]]), P, 6, 5, np.random.default_rng(0))
+    words = independent_words([linear], exact_array([[0, 1], [1, 2], [-1, 3]]), P, 6, 5, np.random.default_rng(0))
     assert explicit_rank(linear, words, [[0, 1], [1, 2], [-1, 3]]) == len(words) == 4
 
 
 def test_dependent_words_are_found_out():
     program, rng = quadratic(5, 2, 2)
     points = exact_array(rng.integers(-9, 10, (2, 2)))
-    assert are_independent(program, points, [(0,), (1,), (0, 1)], P)
-    assert not are_independent(program, points, [(0,), (1,), (0, 1), (1, 0)], P)
-    assert not are_independent(program, points, [(0, 0)], P)
+    assert are_independent([program], points, [(0,), (1,), (0, 1)], P)
+    assert not are_independent([program], points, [(0,), (1,), (0, 1), (1, 0)], P)
+    assert not are_independent([program], points, [(0, 0)], P)
 
 
 def test_verify_tries_the_same_words_with_another_prime():
@@ -102,7 +102,7 @@ def test_words_survive_json():
 def test_many_words_are_sampled():
     # On the line quadratic fields are sl(2): three words, and the search ends.
     program, rng = quadratic(8, 1, 2)
-    assert len(independent_words(program, exact_array([[1], [2], [3], [4]]), P, 4, 6, rng)) == 3
+    assert len(independent_words([program], exact_array([[1], [2], [3], [4]]), P, 4, 6, rng)) == 3
     # Of 5**5 prefixes of length 5 some are drawn.
     program, rng = quadratic(9, 2, 5)
     points = rng.integers(-99, 100, (30, 2))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from theory.differential import Differential
 from theory.exact import ExactArray
@@ -61,10 +60,8 @@ class UnionProgram(Program):
 
     def linearized(self, x: Ring, u: Ring) -> tuple[Ring, Differential[Ring]]:
         """All fields, and the Jacobian of a combination across the parts."""
-        ends = np.cumsum([part.count for part in self.parts])
         values, found = zip(
-            *(part.linearized(x, u[end - part.count : end]) for end, part in zip(ends, self.parts, strict=True)),
-            strict=True,
+            *(part.linearized(x, u[first : first + part.count]) for part, first in numbered(self.parts)), strict=True
         )
         return values[0].join(values[1:], 1), Differential.sum(found)
 
@@ -78,3 +75,8 @@ class UnionProgram(Program):
 
     def _structure(self) -> str:
         return f"{len(self.parts)} families, first {self.parts[0]._structure()}"
+
+
+def numbered(parts: Sequence[Program]) -> Iterator[tuple[Program, int]]:
+    """Programs, each with the number that its first field has among the fields of all."""
+    return zip(parts, itertools.accumulate((part.count for part in parts[:-1]), initial=0), strict=True)

@@ -41,6 +41,7 @@ def certificates() -> list[bytes]:
         for made in (
             theory.check_points(program, points, seed=0, words=True),
             theory.check_points(theory.SphericalProgram(program), points[:1], seed=0),
+            theory.check_points(theory.UnionProgram([program, ridge]), points, in_turn=True, words=True, seed=0),
             theory.check_points(theory.RestrictedProgram(ridge, 9), points, seed=0),
             theory.check_points(image, four, seed=0, time_limit=5),
             theory.universal(theory.five_fields(2), seed=0),
