@@ -64,7 +64,7 @@ def _run(
 ) -> Run:
     """The rank modulo p, by curves along each family until it is full or no more come."""
     fields, share = sum(family.count for family in families), math.ceil(target / len(families))
-    climbs = [(_Climb(family, points, share, p, drift), first) for family, first in numbered(families)]
+    climbs = [(_Climb(family, points, target, share, p, drift), first) for family, first in numbered(families)]
     space, taken = RowSpace(points.shape[0] * points.shape[1], p), _Taken()
     while climbs:
         for climb, first in climbs:
@@ -101,11 +101,11 @@ class _Climb:
         idle: how many in a row brought nothing.
     """
 
-    def __init__(self, program: Program, points: ExactArray, target: int, p: int, drift: bool) -> None:
+    def __init__(self, program: Program, points: ExactArray, target: int, share: int, p: int, drift: bool) -> None:
         program._check_points(points, p)
         self._program, self._points, self._p, self._drift = program, points, p, drift
         count, m = points.shape
-        self._orders = schedule(m, program.count, program.degree, count, target).orders
+        self._orders = schedule(m, program.count, program.degree, count, share).orders
         self._most = most_orders(program, count, target, self._orders, _MOST_ORDERS, p)
         self.idle, self._curves = 0, 0
 
