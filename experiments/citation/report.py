@@ -119,7 +119,17 @@ def picture(graph: CitationGraph, results: Results) -> Figure:
             _curve(rest, runs, "relative_residual", 1.0, look)
         curves.set(xlabel="epoch", ylabel="validation accuracy, %", title="Training")
         if done:
-            curves.legend(fontsize=7)
+            # Below, under both pictures whose lines it names: with all rows no corner is free of them.
+            names = curves.legend(
+                loc="upper center",
+                bbox_to_anchor=(1.1, -0.15),
+                ncols=len(done),
+                fontsize=7,
+                handlelength=1.3,
+                columnspacing=0.9,
+            )
+            # That of the bars has made room already.
+            names.set_in_layout(False)
         rest.set(xlabel="epoch", ylabel="|f(z) − z| / |z| after the last step", yscale="log", title="How far from rest")
     return made
 
