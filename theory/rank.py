@@ -65,33 +65,21 @@ def _run(
     """The rank modulo p, by curves along each family until it is full or no more come."""
     fields, share = sum(family.count for family in families), math.ceil(target / len(families))
     climbs = [(_Climb(family, points, target, share, p, drift), first) for family, first in numbered(families)]
-    space, taken = RowSpace(points.shape[0] * points.shape[1], p), _Taken()
-    while climbs:
+    space = RowSpace(points.shape[0] * points.shape[1], p)
+    # Of each curve its controls, by how much the rank rose, and the depth of its brackets.
+    taken: list[tuple[tuple[tuple[int, ...], ...], int, int]] = []
+    while climbs and space.rank < target and time.monotonic() < deadline:
         for climb, first in climbs:
             if space.rank == target or time.monotonic() >= deadline:
-                return taken.run(p, space.rank, target)
-            controls, gained, used = climb.go_on(space, target, rng, deadline)
-            taken.add(_among(controls, first, fields, p), gained, used)
+                break
+            controls, gained, depth = climb.go_on(space, target, rng, deadline)
+            taken.append((_among(controls, first, fields, p), gained, depth))
             if progress is not None:
                 progress(space.rank, target)
         climbs = [(climb, first) for climb, first in climbs if climb.idle < _PATIENCE]
-    return taken.run(p, space.rank, target)
-
-
-class _Taken:
-    """The curves of a run."""
-
-    def __init__(self) -> None:
-        self._curves: list[tuple[tuple[tuple[int, ...], ...], int, int]] = []
-
-    def add(self, controls: tuple[tuple[int, ...], ...], gained: int, depth: int) -> None:
-        """One more, by how much the rank rose, and the depth of the brackets looked at."""
-        self._curves.append((controls, gained, depth))
-
-    def run(self, p: int, rank: int, target: int) -> Run:
-        """Of a full rank what is needed to see it again, of another all that was tried."""
-        kept = [(controls, depth) for controls, gained, depth in self._curves if gained or rank < target]
-        return Run(p, rank, max((depth for _, depth in kept), default=0), tuple(controls for controls, _ in kept))
+    # Of a full rank what is needed to see it again, of another all that was tried.
+    kept = [(controls, depth) for controls, gained, depth in taken if gained or space.rank < target]
+    return Run(p, space.rank, max((depth for _, depth in kept), default=0), tuple(controls for controls, _ in kept))
 
 
 class _Climb:
