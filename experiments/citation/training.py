@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import cde_nets as cn
 from cde_nets.data.citation import CitationGraph
 from cde_nets.solver.status import succeeded
+from experiments.aside import Aside
 from experiments.citation.network import Cell, Neighbours, Readout, Weights, draw
 from experiments.citation.preparation import Split, principal_components, sizes, split
 from experiments.citation.rows import ROWS, Numbers, Row, Way
-from experiments.states import read_state, whole, write_state
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -180,7 +180,6 @@ class Runs:
     def state(self) -> dict[str, Any]:
         """Everything that changes, as tensors and plain values."""
         return {
-            "of": self._identity(),
             "model": self.model.state_dict(),
             "descent": self.descent.state_dict(),
             "generators": [generator.get_state() for generator in self.generators],
@@ -191,19 +190,18 @@ class Runs:
             "history": self.history,
         }
 
-    def restore(self, state: dict[str, Any]) -> bool:
-        """Go on from a state, if it is one of these runs."""
-        if state.get("of") != self._identity():
-            return False
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of these runs."""
         self.model.load_state_dict(state["model"])
         self.descent.load_state_dict(state["descent"])
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(saved)
+            # Generators and counts stay on the host.
+            generator.set_state(saved.cpu())
         self.epoch, self.seconds, self.stopped = state["epoch"], state["seconds"], state["stopped"]
-        self.unsolved, self.history = state["unsolved"], state["history"]
-        return True
+        self.unsolved, self.history = state["unsolved"].cpu(), state["history"]
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """What a state of these runs is told by."""
         return {"row": self.key, "seeds": self.seeds, "settings": self.settings.plain(), "device": self.device.type}
 
     def losses(self, logits: Tensor) -> Tensor:
@@ -301,26 +299,16 @@ def run(
     Returns:
         A result a seed.
     """
-    if checkpoint.exists():
-        state = read_state(checkpoint, runs.device, ("generators", "unsolved"))
-        with whole(checkpoint):
-            # Generators and counts stay on the host.
-            state["generators"] = [saved.cpu() for saved in state["generators"]]
-            state["unsolved"] = state["unsolved"].cpu()
-            restored = runs.restore(state)
-        if restored:
-            for _ in range(runs.epoch):
-                on_epoch()
-    written = time.monotonic()
+    aside = Aside(checkpoint, runs.identity(), seconds)
+    if aside.taken_up(runs.device, runs.restore):
+        for _ in range(runs.epoch):
+            on_epoch()
     while runs.epoch < runs.settings.epochs:
         begun = time.perf_counter()
         runs.step()
         runs.seconds += time.perf_counter() - begun
         on_epoch()
-        if time.monotonic() - written > seconds:
-            # Between two epochs: an interruption within one must not leave half of it.
-            write_state(checkpoint, runs.state())
-            written = time.monotonic()
+        aside.offer(runs.state)
     return runs.finish()
 
 

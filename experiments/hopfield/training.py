@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 import cde_nets as cn
+from experiments.aside import Aside
 from experiments.hopfield.memories import corrupted, packed
 from experiments.hopfield.methods import ROWS, Cell
 from experiments.hopfield.network import Hopfield, Shown
 from experiments.hopfield.settings import Settings
-from experiments.states import read_state, whole, write_state
 
 # Streams of random numbers of a trial: trials are the same whatever the method, and whichever run beside them.
 WEIGHTS, ORDER, START, CORRUPTION = range(4)
@@ -76,9 +76,19 @@ class Batch:
         optimiser = torch.optim.Adam(network.groups(self.settings.rate), fused=True)
         history: dict[str, Any] = {"epoch": 0, "losses": [], "radii": [], "failed": [0] * len(self.trials), "took": 0.0}
         history["initial"] = self._losses(network).tolist()
-        if self._read(network, optimiser, history):
+
+        def restore(state: dict[str, Any]) -> None:
+            network.load_state_dict(state["network"])
+            optimiser.load_state_dict(state["optimiser"])
+            history.update(state["history"])
+
+        def state() -> dict[str, Any]:
+            return {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
+
+        aside = Aside(self.checkpoint, f"{self.settings} {self.cell} {self.trials}", self.every)
+        if aside.taken_up(device, restore):
             advance(history["epoch"] * len(self.images))
-        took, saved = history["took"], time.perf_counter()
+        took = history["took"]
         for epoch in range(history["epoch"], self.settings.epochs):
             losses, radii = self._epoch(network, optimiser, epoch, history["failed"])
             history["losses"].append(losses.tolist())
@@ -86,9 +96,7 @@ class Batch:
                 history["radii"].append(radii.tolist())
             history["epoch"], history["took"] = epoch + 1, took + time.perf_counter() - begun
             advance(len(self.images))
-            if time.perf_counter() - saved > self.every:
-                self._write(network, optimiser, history)
-                saved = time.perf_counter()
+            aside.offer(state)
         return self._rows(network, history, took + time.perf_counter() - begun)
 
     def _epoch(
@@ -185,26 +193,6 @@ class Batch:
         if self.trials[0] == 0:
             rows[0]["asked"], rows[0]["answered"] = pictures
         return rows
-
-    def _name(self) -> str:
-        return f"{self.settings} {self.cell} {self.trials}"
-
-    def _write(self, network: Hopfield, optimiser: torch.optim.Optimizer, history: dict[str, Any]) -> None:
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
-        write_state(self.checkpoint, {"of": self._name(), **state})
-
-    def _read(self, network: Hopfield, optimiser: torch.optim.Optimizer, history: dict[str, Any]) -> bool:
-        """Go on from a checkpoint of these very trials, if there is one."""
-        if not self.checkpoint.exists():
-            return False
-        found = read_state(self.checkpoint, self.images.device, ("of", "network", "optimiser", "history"))
-        if found["of"] != self._name():
-            return False
-        with whole(self.checkpoint):
-            network.load_state_dict(found["network"])
-            optimiser.load_state_dict(found["optimiser"])
-            history.update(found["history"])
-        return True
 
 
 def succeeded(initial: float, final: float) -> bool:

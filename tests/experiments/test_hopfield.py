@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import cde_nets as cn
 from cde_nets.data import MNIST, Dataset
+from experiments.aside import Aside
 from experiments.hopfield import app, command, memories, pictures
 from experiments.hopfield.methods import ROWS, STEPS, Cell, all_cells, parse_cells
 from experiments.hopfield.network import Hopfield, _Symmetric
@@ -320,13 +321,13 @@ def called(*arguments):
 
 def test_a_first_batch_that_takes_long_has_a_folder_to_write_to(tmp_path, few, monkeypatch):
     written = []
-    write = Batch._write
+    offer = Aside.offer
 
-    def watched(batch, *args):
-        write(batch, *args)
-        written.append(batch.checkpoint.exists())
+    def watched(aside, state):
+        offer(aside, state)
+        written.append(aside.path.exists())
 
-    monkeypatch.setattr(Batch, "_write", watched)
+    monkeypatch.setattr(Aside, "offer", watched)
     monkeypatch.setattr(command, "Batch", partial(Batch, every=0.0))
     ran = called("--cells", "neumann:10", "--trials", 1, "--out", tmp_path / "not" / "there")
     assert ran.exit_code == 0, ran.output
