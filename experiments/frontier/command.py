@@ -29,6 +29,7 @@ from cde_nets.cli.console import errors, notify
 from cde_nets.data import MNIST, load_digits, load_fashion_mnist, load_mnist
 from cde_nets.plot.style import save
 from cde_nets.train import Run, load_network
+from cde_nets.train.checkpoint import NETWORK, load_tensors
 from experiments import pages
 from experiments.at_hand import few_images
 from experiments.command import Json, begin
@@ -146,24 +147,23 @@ def certify(
     out: Out = _OUT,
     as_json: Json = False,
 ) -> None:
-    """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank."""
+    """Prove what can be proved of the best seed's stages at test images, and measure the Jacobian's rank.
+
+    An entry without a run in the folder is proved by the network that comes with the package, where there is one.
+    """
     plan = entries()
     try:
         _check_names(plan, names)
         kept = certificates.read(out / CERTIFICATES)
         rows = results.collect(out, plan, SIZE)
-        chosen = {name: best(rows, name) for name, entry in plan.items() if {name, entry.group} & {*names}}
-        for name, row in chosen.items():
-            if row is None or not _network(out, plan[name], row).exists():
-                raise ValueError(f"{name} has no finished run in {out}: run it first.")
+        chosen = {name: _trained(out, entry, rows) for name, entry in plan.items() if {name, entry.group} & {*names}}
         images = load_mnist(data_dir, notify=notify).test.images[: certificates.IMAGES]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    for name, row in chosen.items():
-        assert row is not None
-        network, _ = load_network(_network(out, plan[name], row))
+    for name, file in chosen.items():
+        network, about = load_network(file)
         found = certificates.certify(network, torch.from_numpy(images).float() / 255)
-        kept[name] = {"seed": row["seed"], **found}
+        kept[name] = {"seed": about["config"]["seed"], **found}
         certificates.write(out / CERTIFICATES, kept)
     say(as_json, {"certificates": {name: kept[name] for name in chosen}}, Markdown(certificates.table(kept)))
 
@@ -194,7 +194,7 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     for name, entry in plan.items():
         row = best(rows, name)
         if entry.group == "frontier" and row is not None and (file := _network(out, entry, row)).exists():
-            write_atomically(PRETRAINED / f"mnist-{name}.safetensors", file.read_bytes())
+            write_atomically(PRETRAINED / f"{pretrained_name(entry)}.safetensors", file.read_bytes())
 
 
 def best(rows: list[results.Row], name: str) -> results.Row | None:
@@ -205,6 +205,25 @@ def best(rows: list[results.Row], name: str) -> results.Row | None:
 
 def _network(out: Path, entry: Entry, row: results.Row) -> Path:
     return Run(results.folder_of(out, entry, row["seed"])).network
+
+
+def _trained(out: Path, entry: Entry, rows: list[results.Row]) -> Path:
+    """The network of an entry's best run; the published one where there is no run, or where it is that run's."""
+    row, name = best(rows, entry.name), pretrained_name(entry)
+    if row is not None and (file := _network(out, entry, row)).exists():
+        return file
+    if name in pretrained.pretrained_networks():
+        file = pretrained.pretrained_path(name)
+        _, about = load_tensors(file, NETWORK)
+        if row is None or about["result"].items() >= {k: row[k] for k in ("seed", "test_accuracy")}.items():
+            notify(f"{entry.name}: {name} of the package, as {out} has no run's network")
+            return file
+    raise ValueError(f"{entry.name} has no finished run in {out}: run it first.")
+
+
+def pretrained_name(entry: Entry) -> str:
+    """By which the package knows the network of a point of the frontier."""
+    return f"mnist-{entry.name}"
 
 
 def _check_names(plan: dict[str, Entry], names: list[str]) -> None:

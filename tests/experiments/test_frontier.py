@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from cde_nets.certify import check_flow, control_rank
 from cde_nets.nn import ImageNetworkConfig
-from cde_nets.train import Trainer
-from experiments.frontier import app, certificates, plan, report, results
+from cde_nets.train import Trainer, load_network
+from experiments.frontier import app, certificates, command, plan, report, results
 from experiments.frontier.command import best
 from experiments.frontier.others import (
     DenseConfig,
@@ -128,7 +128,7 @@ def test_a_line_that_is_no_run_is_refused(tmp_path):
         (["run", "750", "--data-dir", "nowhere"], ["nowhere (there is no such directory)"]),
         (["run", "750", "--data", "fashion", "--data-dir", "nowhere"], ["found neither train-images-idx3-ubyte"]),
         (["publish", "nowhere"], ["frontier.md must hold"]),
-        (["certify", "750"], ["750 has no finished run in runs/frontier: run it first"]),
+        (["certify", "dense"], ["dense has no finished run in runs/frontier: run it first"]),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(tmp_path, monkeypatch, arguments, words):
@@ -289,6 +289,27 @@ def test_a_network_s_stages_are_certified_where_its_images_come_and_its_rank_is_
     proved = "" if found["stages"][0]["proved"] else "not proved: "
     assert line.startswith(f"| 25 | {proved}{alone.rank} of 94 (2, {alone.depth}); ")
     assert line.endswith(f"| {found['jacobian']['rank']} of 25 at 9 images |")
+
+
+def test_without_runs_the_published_networks_are_certified(tmp_path, monkeypatch, waves):
+    seen, proved = [], {"stages": [], "jacobian": dict.fromkeys(("images", "rank", "outputs", "numbers"), 1)}
+    monkeypatch.setattr(certificates, "certify", lambda network, images: seen.append(network.frozen_digest()) or proved)
+    monkeypatch.setattr(command, "load_mnist", lambda folder, notify: waves)
+    published, about = load_network("mnist-100")
+
+    def certify(*lines):
+        (tmp_path / "results.jsonl").write_bytes(results.text(list(lines)))
+        return RUNNER.invoke(app, ["certify", "100", "--out", str(tmp_path), "--json"])
+
+    found = certify()
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout) == {"certificates": {"100": {"seed": about["result"]["seed"], **proved}}}
+    # Also of a result whose network is not there, if it is that network's.
+    same = {name: about["result"][name] for name in ("seed", "test_accuracy")}
+    assert certify(row("100", same["seed"], same["test_accuracy"])).exit_code == 0
+    assert seen == 2 * [published.frozen_digest()]
+    assert certify(row("100", 0, same["test_accuracy"])).exit_code == 2
+    assert certify(row("100", same["seed"], 0.5)).exit_code == 2
 
 
 def test_the_best_seed_is_the_best_on_validation():
