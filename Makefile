@@ -72,7 +72,7 @@ lectures: .venv/ready  ## Backpropagation, descent, approximation and the rest o
 	$(BIN)/python -m experiments.regression --publish docs
 	$(BIN)/python -m experiments.universal_approximation --publish docs
 
-hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. An hour and a half; goes on where it stood.
+hopfield: .venv/ready  ## Table A1 of recurrent back-propagation made again: docs' figures. Two hours of one core; goes on where it stood.
 	$(BIN)/python -m experiments.hopfield --publish docs $(OPTIONS)
 
 hopfield-paper: .venv/ready  ## The same at the published size, two trials a cell: six hours; goes on where it stood.
