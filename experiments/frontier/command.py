@@ -194,7 +194,7 @@ def publish(docs: Annotated[Path, typer.Argument(help="The folder of docs.")], o
     for name, entry in plan.items():
         row = best(rows, name)
         if entry.group == "frontier" and row is not None and (file := _network(out, entry, row)).exists():
-            write_atomically(PRETRAINED / f"{pretrained_name(entry)}.safetensors", file.read_bytes())
+            write_atomically(PRETRAINED / f"{_pretrained_name(entry)}.safetensors", file.read_bytes())
 
 
 def best(rows: list[results.Row], name: str) -> results.Row | None:
@@ -209,7 +209,7 @@ def _network(out: Path, entry: Entry, row: results.Row) -> Path:
 
 def _trained(out: Path, entry: Entry, rows: list[results.Row]) -> Path:
     """The network of an entry's best run; the published one where there is no run, or where it is that run's."""
-    row, name = best(rows, entry.name), pretrained_name(entry)
+    row, name = best(rows, entry.name), _pretrained_name(entry)
     if row is not None and (file := _network(out, entry, row)).exists():
         return file
     if name in pretrained.pretrained_networks():
@@ -221,7 +221,7 @@ def _trained(out: Path, entry: Entry, rows: list[results.Row]) -> Path:
     raise ValueError(f"{entry.name} has no finished run in {out}: run it first.")
 
 
-def pretrained_name(entry: Entry) -> str:
+def _pretrained_name(entry: Entry) -> str:
     """By which the package knows the network of a point of the frontier."""
     return f"mnist-{entry.name}"
 
